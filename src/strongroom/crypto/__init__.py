@@ -1,0 +1,1 @@
+"""Few small files of cryptography, each with its safety comment."""

@@ -1,0 +1,231 @@
+"""One tree of errors. Each has a stable code, a remedy and the exit code of the command line.
+
+    StrongroomError
+    ├── Refused                     exit 1   somebody proved the wrong thing, or proved nothing
+    │   ├── AppraisalRefused                 evidence was judged and found wanting; carries the verdict
+    │   ├── SimulationNotAccepted            simulated level, and nobody said --accept-simulated
+    │   ├── ReleaseRefused                   the broker said no
+    │   │   ├── NonceReused                  a challenge was answered twice
+    │   │   └── LeaseEnded                   revoked, expired or unknown lease
+    │   ├── GrantInvalid                     a grant not signed by the measured broker, or of another context
+    │   ├── SignatureInvalid                 a signature that does not hold
+    │   ├── SealBroken                       an artifact that was changed, cut or mixed
+    │   ├── ChannelRefused                   the sealed channel would not carry this
+    │   │   ├── RequestReplayed              an encapsulation seen before
+    │   │   ├── StreamTruncated              an answer without its end
+    │   │   └── ChannelKeyMismatch           a key that no evidence vouches for
+    │   ├── ReceiptInvalid                   a receipt that does not match what was done
+    │   ├── LogInvalid                       a log that shrank, forked or lacks the leaf
+    │   ├── NotAuthorised                    an administrator's request without a valid signature
+    │   └── WorkloadFailed                   what ran inside ended with an error of its own
+    ├── UsageError                  exit 2   the caller asked for something that has no meaning
+    ├── Unreadable                  exit 3   bytes that are not what they claim to be
+    │   ├── MalformedRecord                  a record of unknown type, field, version or shape
+    │   ├── MalformedEvidence                a quote or collateral that does not parse
+    │   ├── MalformedArtifact                a layout, manifest or stream that does not parse
+    │   ├── MalformedMessage                 a frame of the channel that does not parse
+    │   └── FileUnreadable                   a file that is missing or cannot be read
+    └── Unavailable                 exit 4   nothing is wrong, but it cannot be done now
+        ├── ServiceUnavailable               a peer that does not answer
+        ├── AddressInUse                     a port that somebody else holds
+        ├── StoreUnavailable                 a database that is locked, corrupt or too new
+        ├── DeviceUnavailable                no TEE device, or one that does not answer
+        ├── EngineUnavailable                an engine that is missing, crashed or stopped
+        └── ConfinementUnavailable           a kernel or an account that cannot confine a child
+
+Knows: codes, remedies, exit codes. Does not know: who raises them. A public verb of strongroom raises nothing else.
+"""
+
+from __future__ import annotations
+
+from typing import ClassVar
+
+
+class StrongroomError(Exception):
+    """The root of all errors. `code` is stable, `remedy` says what to do about it, `exit_code` is the command line's."""
+
+    code: ClassVar[str] = "strongroom.error"
+    exit_code: ClassVar[int] = 4
+    default_remedy: ClassVar[str] = "Report this as a bug; it should have had a name of its own."
+
+    def __init__(self, message: str, *, remedy: str | None = None, detail: str = "") -> None:
+        """`message` is one sentence without secrets; `detail` names the check or place that failed."""
+        super().__init__(message)
+        self.message = message
+        self.detail = detail
+        self.remedy = remedy if remedy is not None else self.default_remedy
+
+    def as_dict(self) -> dict[str, str]:
+        """The form that travels: in `--json` output and in the body of a refusal."""
+        return {"code": self.code, "message": self.message, "detail": self.detail, "remedy": self.remedy}
+
+
+class Refused(StrongroomError):
+    """A verdict, not an accident: the answer is no."""
+
+    code = "refused"
+    exit_code = 1
+    default_remedy = "Nothing was released. Look at the failed checks."
+
+
+class AppraisalRefused(Refused):
+    """Evidence was appraised and not accepted. `failed` lists the ids of the checks that failed or did not run."""
+
+    code = "appraisal.refused"
+    default_remedy = "Run `strongroom policy explain` with this evidence and policy to see which input differs."
+
+    def __init__(self, message: str, *, failed: tuple[str, ...] = (), remedy: str | None = None) -> None:
+        super().__init__(message, remedy=remedy, detail=", ".join(failed))
+        self.failed = failed
+
+
+class SimulationNotAccepted(Refused):
+    code = "appraisal.simulated"
+    default_remedy = "A simulated TEE protects nothing. To go on all the same, say --accept-simulated, each time."
+
+
+class ReleaseRefused(Refused):
+    code = "release.refused"
+    default_remedy = "Look at the failed checks in the answer and at the policy of the key."
+
+
+class NonceReused(ReleaseRefused):
+    code = "release.nonce_reused"
+    default_remedy = "Ask for a new challenge and prove again; a challenge is good for one attempt."
+
+
+class LeaseEnded(ReleaseRefused):
+    code = "release.lease_ended"
+    default_remedy = "The worker must drain, wipe and stop; start a new one, which proves itself anew."
+
+
+class GrantInvalid(Refused):
+    code = "release.grant_invalid"
+    default_remedy = "Check that the broker's fingerprint in the worker's configuration is the right one."
+
+
+class SignatureInvalid(Refused):
+    code = "signature.invalid"
+    default_remedy = "Check the signer's public key; if it is right, the content was changed after signing."
+
+
+class SealBroken(Refused):
+    code = "sealed.broken"
+    default_remedy = "Fetch the artifact again from a place that you trust to keep bytes, or seal it anew."
+
+
+class ChannelRefused(Refused):
+    code = "channel.refused"
+    default_remedy = "Verify the worker again and send a new request."
+
+
+class RequestReplayed(ChannelRefused):
+    code = "channel.replayed"
+    default_remedy = "Seal the request anew; one sealed request is answered once."
+
+
+class StreamTruncated(ChannelRefused):
+    code = "channel.truncated"
+    default_remedy = "Treat the answer as incomplete and ask again."
+
+
+class ChannelKeyMismatch(ChannelRefused):
+    code = "channel.key"
+    default_remedy = "Verify the worker again; somebody between you and it may have put in a key of their own."
+
+
+class ReceiptInvalid(Refused):
+    code = "receipt.invalid"
+    default_remedy = "Do not rely on this answer; keep the receipt and show it to the operator and the auditor."
+
+
+class LogInvalid(Refused):
+    code = "log.invalid"
+    default_remedy = "Keep both checkpoints: they are the proof that the log was changed."
+
+
+class NotAuthorised(Refused):
+    code = "admin.not_authorised"
+    default_remedy = "Sign the request with a key that the broker knows as its owner's (--identity)."
+
+
+class WorkloadFailed(Refused):
+    code = "workload.failed"
+    default_remedy = "Look at the workload's own message; its inputs stayed sealed."
+
+
+class UsageError(StrongroomError):
+    code = "usage"
+    exit_code = 2
+    default_remedy = "See `strongroom --help`."
+
+
+class Unreadable(StrongroomError):
+    """Bytes that are not what they claim to be. Parsers of foreign bytes raise this and nothing else."""
+
+    code = "unreadable"
+    exit_code = 3
+    default_remedy = "Check where these bytes come from."
+
+
+class MalformedRecord(Unreadable):
+    code = "record.malformed"
+    default_remedy = "The sender speaks another version, or the record was changed on the way."
+
+
+class MalformedEvidence(Unreadable):
+    code = "evidence.malformed"
+    default_remedy = "Collect the evidence again, from the device itself."
+
+
+class MalformedArtifact(Unreadable):
+    code = "sealed.malformed"
+    default_remedy = "Check the reference; this is not an artifact that strongroom sealed."
+
+
+class MalformedMessage(Unreadable):
+    code = "channel.malformed"
+    default_remedy = "The peer does not speak this version of the sealed channel."
+
+
+class FileUnreadable(Unreadable):
+    code = "file.unreadable"
+    default_remedy = "Check the path and its permissions."
+
+
+class Unavailable(StrongroomError):
+    """Nothing is wrong with the request; it cannot be done here or now."""
+
+    code = "unavailable"
+    exit_code = 4
+    default_remedy = "Try again later."
+
+
+class ServiceUnavailable(Unavailable):
+    code = "service.unavailable"
+    default_remedy = "Check that the service runs and that its address is right."
+
+
+class AddressInUse(Unavailable):
+    code = "service.address_in_use"
+    default_remedy = "Choose another port with --listen, or stop the process that holds this one."
+
+
+class StoreUnavailable(Unavailable):
+    code = "store.unavailable"
+    default_remedy = "Restore the database from a backup; the broker will check it against its log."
+
+
+class DeviceUnavailable(Unavailable):
+    code = "device.unavailable"
+    default_remedy = "Run inside a TEE, or name a simulated one with --tee-root."
+
+
+class EngineUnavailable(Unavailable):
+    code = "engine.unavailable"
+    default_remedy = "Start the worker again; it proves itself and obtains its keys anew."
+
+
+class ConfinementUnavailable(Unavailable):
+    code = "confinement.unavailable"
+    default_remedy = "Use a kernel and an account that allow user namespaces and seccomp."

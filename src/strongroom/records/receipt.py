@@ -1,0 +1,49 @@
+"""The receipt: what was done, on what, by which code, signed by a key that only the attested worker holds.
+
+Knows: the shape and the commitments. Does not know: keys and proofs (`receipts`).
+"""
+
+from __future__ import annotations
+
+import hashlib
+import hmac
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import ClassVar
+
+from strongroom.records.digest import Digest, digest_record
+
+PAYLOAD_TYPE = "application/vnd.strongroom.receipt.v1+json"
+
+
+@dataclass(frozen=True, slots=True)
+class Receipt:
+    """One answer, job or round. `request` and `response` are commitments under a salt that only the sealed answer carries.
+
+    `outcome` is `complete`, `cut` or `failed`; `chain` the head of the lease's chain of verdict tokens; `usage` counts.
+    """
+
+    TYPE: ClassVar[str] = "strongroom/receipt/v1"
+    workload: str
+    keyset: Digest
+    statement: Digest
+    evidence: Digest
+    policy: Digest
+    artifacts: tuple[Digest, ...]
+    request: bytes
+    response: bytes
+    usage: Mapping[str, int]
+    outcome: str
+    lease_id: str
+    chain: Digest
+    sequence: int
+    time: int
+
+    @property
+    def digest(self) -> Digest:
+        return digest_record(self)
+
+
+def commitment(salt: bytes, label: str, sha256: bytes) -> bytes:
+    """HMAC-SHA256 under `salt` of a label and a SHA-256: tells nothing without the salt, and nothing else opens it."""
+    return hmac.new(salt, label.encode("ascii") + b"\0" + sha256, hashlib.sha256).digest()
