@@ -1,0 +1,1 @@
+"""The user's side: verify, then talk, and keep the receipts."""

@@ -49,6 +49,8 @@ def parse_json(data: bytes | str, *, limit: int = MAX_BYTES) -> Any:
     try:
         text = data.decode("utf-8") if isinstance(data, bytes) else data
         value = json.loads(text, object_pairs_hook=_no_duplicates, parse_float=_no_float, parse_constant=_no_float)
+        if isinstance(data, str) or "\\u" in text:  # half of a surrogate pair is no text, and could not be hashed
+            json.dumps(value, ensure_ascii=False).encode("utf-8")
     except MalformedRecord:
         raise
     except (ValueError, RecursionError) as error:
@@ -57,10 +59,12 @@ def parse_json(data: bytes | str, *, limit: int = MAX_BYTES) -> Any:
     return value
 
 
-def to_json(value: object) -> Any:
+def to_json(value: object) -> Any:  # noqa: PLR0911 (one line a type)
     """`value` as plain JSON types; records gain their `type` member."""
+    if isinstance(value, enum.Enum):
+        return value.value
     if value is None or isinstance(value, bool | str):
-        return value.value if isinstance(value, enum.Enum) else value
+        return value
     if isinstance(value, int):
         if abs(value) > MAX_INTEGER:
             raise MalformedRecord("an integer exceeds what JSON carries exactly")
@@ -199,7 +203,7 @@ def _check_new_type(hint: Any, value: Any, where: str) -> Any:
     return hint(value)
 
 
-def _expect(condition: bool, value: Any, where: str) -> Any:
+def _expect(condition: bool, value: Any, where: str) -> Any:  # noqa: FBT001 (an assertion)
     if not condition:
         raise MalformedRecord(f"{where} has a value of the wrong type or kind")
     return value

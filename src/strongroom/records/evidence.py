@@ -77,3 +77,12 @@ class EvidenceBundle:
     TYPE: ClassVar[str] = "strongroom/evidence-bundle/v1"
     evidence: Evidence
     collateral: Collateral
+
+
+def events_of(statement: Statement) -> tuple[Event, ...]:
+    """The events that a worker extends before it asks for keys, in order: workload, configuration, each artifact."""
+    return (
+        Event("workload", statement.workload),
+        Event("configuration", statement.configuration),
+        *(Event("artifact", artifact) for artifact in statement.artifacts),
+    )

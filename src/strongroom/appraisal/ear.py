@@ -1,0 +1,75 @@
+"""The verdict as an EAR (draft-ietf-rats-ear): a JWT, ES384, that others can read without strongroom.
+
+Knows: the claims of the draft and how checks fold into its trust vector. Does not know: when a token is made, or for whom.
+A simulated level is never `affirming`: its status is `warning`, and the level stands in a claim of its own.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from cryptography.hazmat.primitives.asymmetric.ec import EllipticCurvePrivateKey, EllipticCurvePublicKey
+
+from strongroom.crypto import jose
+from strongroom.errors import MalformedRecord
+from strongroom.records import codec
+from strongroom.records.verdict import Check, Level, Status, Verdict
+
+PROFILE = "tag:github.com,2023:veraison/ear"
+AFFIRMING, WARNING, CONTRAINDICATED, NONE = 2, 32, 96, 0
+STATUS = {AFFIRMING: "affirming", WARNING: "warning", CONTRAINDICATED: "contraindicated", NONE: "none"}
+VECTOR = {
+    "instance-identity": ("tdx.pck", "tdx.root", "binding."),
+    "configuration": ("policy.tdx.", "statement.launch_spec", "policy.configuration"),
+    "executables": ("statement.image",),
+    "runtime-opaque": ("events.", "statement.events", "policy.artifacts", "policy.workload"),
+    "hardware": ("tdx.", "policy.level"),
+}
+
+
+def to_token(verdict: Verdict, key: EllipticCurvePrivateKey, *, issuer: str) -> str:
+    """Sign `verdict`; `issuer` is the fingerprint of whoever judged."""
+    vector = {name: _fold(verdict, prefixes) for name, prefixes in VECTOR.items()}
+    submodule: dict[str, Any] = {
+        "ear.status": STATUS[_overall(verdict)],
+        "ear.trustworthiness-vector": vector,
+        "ear.appraisal-policy-id": verdict.policy or "none",
+    }
+    claims = {
+        "eat_profile": PROFILE,
+        "iat": verdict.time,
+        "iss": issuer,
+        "ear.verifier-id": {"developer": "strongroom", "build": "strongroom ear v1"},
+        "submods": {"cpu0": submodule},
+        "strongroom.level": verdict.level.value,
+        "strongroom.verdict": codec.to_json(verdict),
+    }
+    return jose.sign_token(claims, key, kid=issuer)
+
+
+def from_token(token: str, public: EllipticCurvePublicKey) -> Verdict:
+    """The verdict in a token that `public` signed. Raises `SignatureInvalid` or `MalformedRecord`."""
+    claims = jose.verify_token(token, public)
+    if claims.get("eat_profile") != PROFILE:
+        raise MalformedRecord("this token is not an EAR")
+    verdict = codec.from_json(Verdict, claims.get("strongroom.verdict"))
+    if claims.get("strongroom.level") != verdict.level.value or claims.get("iat") != verdict.time:
+        raise MalformedRecord("this token contradicts itself")
+    return verdict
+
+
+def _fold(verdict: Verdict, prefixes: tuple[str, ...]) -> int:
+    checks = [check for check in verdict.checks if check.id.startswith(prefixes)]
+    return _tier(checks, verdict.level)
+
+
+def _overall(verdict: Verdict) -> int:
+    return _tier(list(verdict.checks), verdict.level)
+
+
+def _tier(checks: list[Check], level: Level) -> int:
+    if not checks or any(check.status is Status.NOT_RUN for check in checks):
+        return CONTRAINDICATED if any(check.status is Status.FAIL for check in checks) else NONE
+    if any(check.status is Status.FAIL for check in checks):
+        return CONTRAINDICATED
+    return AFFIRMING if level in (Level.CONFIDENTIAL, Level.MEASURED) else WARNING

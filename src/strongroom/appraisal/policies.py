@@ -1,0 +1,102 @@
+"""Policies as files: TOML for people, a signed envelope for machines.
+
+Knows: how a policy is written, read and signed. Does not know: how it is judged.
+"""
+
+from __future__ import annotations
+
+import tomllib
+from collections.abc import Sequence
+
+from strongroom.crypto.signatures import PublicKey, SigningKey, open_envelope, sign_envelope
+from strongroom.errors import MalformedRecord
+from strongroom.records import codec
+from strongroom.records.envelope import Envelope
+from strongroom.records.policy import Policy, Reference, Requirement, TdxPolicy
+from strongroom.records.verdict import Level
+
+PAYLOAD_TYPE = "application/vnd.strongroom.policy.v1+json"
+MAX_TOML = 256 * 1024
+
+
+def from_toml(text: str) -> Policy:
+    """Parse a policy as people write it. Raises `MalformedRecord`; every member is required."""
+    if len(text) > MAX_TOML:
+        raise MalformedRecord(f"a policy of {len(text)} characters exceeds the limit of {MAX_TOML}")
+    try:
+        members = tomllib.loads(text)
+    except (tomllib.TOMLDecodeError, RecursionError) as error:
+        raise MalformedRecord(
+            f"this policy is not TOML: {error}", remedy="Start from `strongroom policy new`."
+        ) from None
+    return codec.from_json(Policy, {"type": Policy.TYPE, **members})
+
+
+def sign_policy(policy: Policy, key: SigningKey) -> Envelope:
+    """The policy in a DSSE envelope, signed by its owner."""
+    return sign_envelope(PAYLOAD_TYPE, codec.encode(policy), key)
+
+
+def open_policy(envelope: Envelope, owners: Sequence[PublicKey]) -> Policy:
+    """The policy in an envelope that one of `owners` signed. Raises `SignatureInvalid` or `MalformedRecord`."""
+    return codec.decode(Policy, open_envelope(envelope, PAYLOAD_TYPE, owners))
+
+
+def to_toml(policy: Policy) -> str:
+    """A policy as people write it; `from_toml` reads it back to the same record."""
+    value = codec.to_json(policy)
+    del value["type"]
+    tables = {"tdx": value.pop("tdx")}
+    references = value.pop("references")
+    lines = [f"{name} = {_toml(member)}" for name, member in value.items()]
+    for reference in references:
+        lines += ["", "[[references]]", *(f"{name} = {_toml(member)}" for name, member in reference.items())]
+    for table, members in tables.items():
+        lines += ["", f"[{table}]", *(f"{name} = {_toml(member)}" for name, member in members.items())]
+    return "\n".join(lines) + "\n"
+
+
+def _toml(value: object) -> str:
+    if isinstance(value, dict):
+        return "{" + ", ".join(f"{name} = {_toml(member)}" for name, member in value.items()) + "}"
+    if isinstance(value, list):
+        return "[" + ", ".join(_toml(member) for member in value) + "]"
+    if isinstance(value, int):
+        return str(value)
+    escaped = str(value).replace("\\", "\\\\").replace('"', '\\"').replace("\n", "\\n")
+    return f'"{escaped}"'
+
+
+def template(identifier: str, *, references: Sequence[Reference], artifacts: Sequence[str], simulated: bool) -> Policy:
+    """A policy to start from: strict where a value is known, and a reason wherever any value is admitted.
+
+    `simulated` makes a policy for a simulated TEE; it then accepts nothing else.
+    """
+    zeros = Requirement(one_of=("00" * 48,))
+    reason = "not known yet: pin it as soon as it is"
+    return Policy(
+        id=identifier,
+        version=1,
+        levels=(Level.SIMULATED,) if simulated else (Level.CONFIDENTIAL,),
+        references=tuple(references),
+        workload=Requirement(one_of=("inference",)),
+        artifacts=Requirement(one_of=tuple(artifacts)),
+        configuration=Requirement(any=reason),
+        launch_spec=Requirement(any=reason),
+        tdx=TdxPolicy(
+            mrseam=Requirement(any="any module that Intel's TCB info admits"),
+            mrsignerseam=zeros,
+            xfam=Requirement(any="extended features do not weaken isolation"),
+            debug=Requirement(one_of=("0",)),
+            sept_ve_disable=Requirement(one_of=("1",)),
+            perfmon=Requirement(one_of=("0",)),
+            migratable=Requirement(one_of=("0",)),
+            mrowner=zeros,
+            mrownerconfig=zeros,
+            mr_service_td=Requirement(one_of=("", "00" * 48)),
+            tcb_status=Requirement(one_of=("UpToDate",)),
+            advisories=Requirement(one_of=("none",)),
+            tcb_evaluation_minimum=1,
+        ),
+        lease_seconds=300,
+    )

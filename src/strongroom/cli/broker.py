@@ -1,0 +1,67 @@
+"""`strongroom broker`: the key broker, outside the TEE."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import sys
+from pathlib import Path
+
+import click
+
+from strongroom.cli import output
+from strongroom.cli.remote import load_anchors
+from strongroom.crypto.signatures import public_from_pem
+from strongroom.errors import UsageError
+
+
+@click.group("broker")
+def broker_command() -> None:
+    """The key broker: appraises evidence, releases keys under leases, writes every decision into its log."""
+
+
+@broker_command.command("serve")
+@click.option(
+    "--state",
+    required=True,
+    type=click.Path(file_okay=False, path_type=Path),
+    help="Its folder; made at the first start.",
+)
+@click.option(
+    "--owner", "owners", multiple=True, required=True, metavar="FILE", help="Public key of an owner; repeatable."
+)
+@click.option("--anchor", metavar="FILE", help="PEM of an installation root, for simulated TEEs (development only).")
+@click.option("--profile", type=click.Choice(["production", "development"]), default="production", show_default=True)
+@click.option("--listen", default="127.0.0.1:8600", show_default=True, metavar="HOST:PORT")
+@output.json_option
+def serve(
+    state: Path, owners: tuple[str, ...], anchor: str | None, profile: str, listen: str, *, as_json: bool
+) -> None:
+    """Serve until told to stop. Prints the fingerprint that owners and workers name."""
+    from cryptography.hazmat.primitives.asymmetric.ec import EllipticCurvePublicKey
+
+    from strongroom.release.opening import open_broker
+    from strongroom.services.broker import broker_app
+    from strongroom.services.server import parse_listen, serve_until_signal
+
+    host, port = parse_listen(listen)
+    keys = []
+    for path in owners:
+        key = public_from_pem(output.read_file(path))
+        if not isinstance(key, EllipticCurvePublicKey):
+            raise UsageError(f"{path} is not a key on P-256", remedy="Make one with `strongroom keys new`.")
+        keys.append(key)
+    broker = open_broker(state, anchors=load_anchors(anchor), owners=keys, profile=profile)
+
+    def ready(url: str) -> None:
+        fingerprint = broker.identity.fingerprint
+        if as_json:
+            click.echo(json.dumps({"state": "ready", "url": url, "fingerprint": fingerprint, "profile": profile}))
+        else:
+            click.echo(f"ready        {url}\nfingerprint  {fingerprint}\nprofile      {profile}")
+        sys.stdout.flush()
+
+    try:
+        asyncio.run(serve_until_signal(broker_app(broker), host=host, port=port, ready=ready))
+    finally:
+        broker.store.close()

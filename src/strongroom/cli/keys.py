@@ -1,0 +1,75 @@
+"""`strongroom keys`: an owner's own keys, and the wrapping keys that a broker keeps for them."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import click
+
+from strongroom.cli import output
+from strongroom.cli.remote import broker_client, broker_options
+from strongroom.crypto.hpke import ReleaseKey
+from strongroom.crypto.signatures import fingerprint, generate_p256, private_to_pem, public_to_pem
+from strongroom.records import codec
+
+
+@click.group("keys")
+def keys_command() -> None:
+    """Make your own keys; create, list and retire the wrapping keys at a broker."""
+
+
+@keys_command.command("new")
+@click.argument("path", type=click.Path(dir_okay=False, path_type=Path))
+@click.option(
+    "--kind",
+    type=click.Choice(["identity", "recipient"]),
+    default="identity",
+    help="identity: signs policies, jobs and artifacts (P-256). recipient: opens outputs sealed to it (ML-KEM-768+X25519).",
+)
+@output.json_option
+def new(path: Path, kind: str, *, as_json: bool) -> None:
+    """Make a key pair: PATH (private, mode 0600) and PATH.pub."""
+    public_path = path.with_name(path.name + ".pub")
+    if kind == "identity":
+        key = generate_p256()
+        private, public, name = private_to_pem(key), public_to_pem(key.public_key()), fingerprint(key.public_key())
+    else:
+        box = ReleaseKey.generate()
+        private, public, name = box.to_bytes(), box.public, None
+    output.write_file(path, private, mode=0o600)
+    output.write_file(public_path, public)
+    if as_json:
+        output.print_json({"private": str(path), "public": str(public_path), "kind": kind, "fingerprint": name})
+    else:
+        click.echo(f"{path} (keep it) and {public_path} (give it away)" + (f"\nfingerprint {name}" if name else ""))
+
+
+@keys_command.command("create")
+@click.argument("key_id")
+@click.option(
+    "--policy-id", required=True, help="The policy under which this key is released; put it there first or later."
+)
+@broker_options
+@output.json_option
+def create(key_id: str, policy_id: str, broker: str, broker_fingerprint: str, identity: Path, *, as_json: bool) -> None:
+    """Create the wrapping key KEY_ID at the broker; it never leaves it."""
+    info = broker_client(broker, broker_fingerprint, identity).create_key(key_id, policy_id)
+    if as_json:
+        output.print_json(codec.to_json(info))
+    else:
+        click.echo(f"{key_id} created, released under policy {policy_id}")
+
+
+@keys_command.command("list")
+@broker_options
+@output.json_option
+def list_keys(broker: str, broker_fingerprint: str, identity: Path, *, as_json: bool) -> None:
+    """The wrapping keys at the broker."""
+    found = broker_client(broker, broker_fingerprint, identity).keys()
+    if as_json:
+        output.print_json({"keys": [codec.to_json(key) for key in found]})
+    else:
+        output.table(
+            ("KEY", "VERSION", "POLICY", "STATE"),
+            [(k.key_id, k.version, k.policy_id, k.state) for k in found],
+        )

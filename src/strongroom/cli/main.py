@@ -1,0 +1,108 @@
+"""The root of the command line, and the one place where errors become exit codes.
+
+0 yes or done · 1 refused (a verdict) · 2 usage · 3 unreadable input · 4 unavailable. Every command takes `--json`. Commands load when
+they are named, so that each needs only its own extra.
+"""
+
+from __future__ import annotations
+
+import sys
+from importlib import import_module
+
+import click
+
+from strongroom import errors
+from strongroom.cli import output
+
+COMMANDS = {
+    "bench": "bench",
+    "broker": "broker",
+    "chat": "talk",
+    "demo": "demo",
+    "evidence": "evidence",
+    "inspect": "sealed",
+    "job": "job",
+    "keys": "keys",
+    "leases": "leases",
+    "log": "receipt",
+    "open": "sealed",
+    "policy": "policy",
+    "proxy": "talk",
+    "receipt": "receipt",
+    "seal": "sealed",
+    "serve": "serve",
+}
+EXTRAS = {
+    "starlette": "broker",
+    "uvicorn": "broker",
+    "sqlalchemy": "broker",
+    "blake3": "owner",
+    "xllamacpp": "worker",
+    "rich": "demo",
+    "strongroom_sim": "demo",
+    "openai": "openai",
+}
+
+
+class Commands(click.Group):
+    """Finds a command by its name and imports only its file."""
+
+    def list_commands(self, ctx: click.Context) -> list[str]:  # noqa: ARG002 (click's signature)
+        return sorted(COMMANDS)
+
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:  # noqa: ARG002 (click's signature)
+        if cmd_name not in COMMANDS:
+            return None
+        module = import_module(f"strongroom.cli.{COMMANDS[cmd_name]}")
+        command = getattr(module, cmd_name + "_command")
+        if not isinstance(command, click.Command):
+            raise TypeError(cmd_name)
+        return command
+
+
+@click.command(cls=Commands, context_settings={"help_option_names": ["-h", "--help"]})
+@click.version_option(package_name="strongroom", prog_name="strongroom")
+def strongroom() -> None:
+    """Confidential AI on machines that you do not own.
+
+    Nothing secret is opened anywhere until that place has proved what it is, and everything done there leaves a receipt
+    that anyone can check.
+    """
+
+
+def run() -> None:
+    """The entry point: runs a command and ends the process with its exit code; never shows a traceback."""
+    as_json = "--json" in sys.argv
+    try:
+        code = strongroom.main(standalone_mode=False)
+        sys.exit(code if isinstance(code, int) else 0)
+    except errors.StrongroomError as error:
+        fail(error, as_json=as_json)
+    except click.exceptions.Abort:
+        fail(
+            errors.Unavailable("interrupted", remedy="Start it again; nothing half-written was left."), as_json=as_json
+        )
+    except click.ClickException as error:
+        fail(errors.UsageError(error.format_message()), as_json=as_json)
+    except ModuleNotFoundError as error:
+        package = (error.name or "").split(".")[0]
+        extra = EXTRAS.get(package)
+        if extra is None:
+            raise
+        remedy = f"pip install 'strongroom[{extra}]'"
+        fail(errors.Unavailable(f"the package {package} is not installed", remedy=remedy), as_json=as_json)
+    except BrokenPipeError:
+        sys.exit(0)
+
+
+def fail(error: errors.StrongroomError, *, as_json: bool) -> None:
+    """Say what went wrong, once, and exit."""
+    if as_json:
+        output.print_json({"error": error.as_dict()})
+    else:
+        click.echo(f"strongroom: {error.message}", err=True)
+        if error.detail:
+            click.echo(f"  where:  {error.detail}", err=True)
+        click.echo(f"  remedy: {error.remedy}", err=True)
+        click.echo(f"  code:   {error.code}", err=True)
+    sys.exit(error.exit_code)

@@ -1,0 +1,91 @@
+"""`strongroom receipt` and `strongroom log`: check offline what was done, and that it was logged."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import click
+
+from strongroom.cli import output
+from strongroom.cli.remote import digest, load_anchors, load_policy, trust_options
+from strongroom.client.documents import check_document
+from strongroom.client.verification import Trust
+from strongroom.receipts.identity import open_identity
+from strongroom.receipts.note import open_checkpoint
+from strongroom.receipts.proof import verify_proof
+from strongroom.receipts.receipt import ReceiptDocument
+from strongroom.records import codec
+
+
+@click.group("receipt")
+def receipt_command() -> None:
+    """Check a saved receipt offline."""
+
+
+@receipt_command.command("verify")
+@click.argument("path")
+@click.option(
+    "--at", type=int, metavar="SECONDS", help="Judge the evidence as of this moment; else when its release was logged."
+)
+@trust_options
+@output.json_option
+def verify_receipt(path: str, at: int | None, broker_fingerprint: str | None, *, as_json: bool, **trust: Any) -> None:
+    """Check a receipt document and all it rests on: signature, commitments, evidence, policy, log."""
+    document = codec.decode(ReceiptDocument, output.read_file(path))
+    checked = check_document(
+        document,
+        Trust(
+            policy=load_policy(trust["policy"], trust["owner"]),
+            anchors=load_anchors(trust["anchor"]),
+            broker=digest(broker_fingerprint) if broker_fingerprint else None,
+            accept_simulated=trust["accept_simulated"],
+        ),
+        at=at,
+    )
+    receipt = checked.receipt
+    if as_json:
+        output.print_json(
+            {"accepted": True, "level": checked.verdict.level.value, "receipt": codec.to_json(receipt),
+             "logged": {"index": document.release.proof.index, "time": checked.decision.time}}
+        )  # fmt: skip
+    else:
+        output.table(
+            ("WHAT", "VALUE"),
+            [
+                ("receipt", f"number {receipt.sequence}, {receipt.outcome}, at {receipt.time}"),
+                ("level", checked.verdict.level.value),
+                ("workload", receipt.workload),
+                ("artifacts", ", ".join(receipt.artifacts)),
+                ("usage", ", ".join(f"{name} {count}" for name, count in receipt.usage.items()) or "none"),
+                ("released", f"log entry {document.release.proof.index}, lease {receipt.lease_id}"),
+                ("checks", f"{len(checked.verdict.checks)} passed"),
+            ],
+        )
+        click.echo("the receipt holds")
+
+
+@click.group("log")
+def log_command() -> None:
+    """Check the broker's log offline."""
+
+
+@log_command.command("verify")
+@click.argument("path")
+@click.option("--broker-fingerprint", required=True, metavar="DIGEST", help="The broker whose log it must be.")
+@output.json_option
+def verify_log(path: str, broker_fingerprint: str, *, as_json: bool) -> None:
+    """Check that the decision behind the receipt document in PATH is in the broker's log."""
+    document = codec.decode(ReceiptDocument, output.read_file(path))
+    release = document.release
+    identity = open_identity(release.broker, digest(broker_fingerprint))
+    leaf = verify_proof(release.proof, origin=identity.log_origin, log_key=identity.log)
+    checkpoint = open_checkpoint(release.proof.checkpoint, identity.log_origin, identity.log)
+    if as_json:
+        output.print_json(
+            {"accepted": True, "origin": checkpoint.origin, "size": checkpoint.size, "root": checkpoint.root.hex(),
+             "index": release.proof.index, "leaf": codec.to_json(leaf)}
+        )  # fmt: skip
+    else:
+        click.echo(
+            f"{leaf.event} {leaf.subject} is entry {release.proof.index} of {checkpoint.size} in {checkpoint.origin}"
+        )

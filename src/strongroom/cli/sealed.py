@@ -1,0 +1,139 @@
+"""`strongroom seal`, `open` and `inspect`: artifacts in registries."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import click
+
+from strongroom.cli import output
+from strongroom.cli.remote import broker_client
+from strongroom.crypto.signatures import private_from_pem, public_from_pem
+from strongroom.errors import UsageError
+from strongroom.records.artifact import ArtifactKind, KeyWrap
+
+KINDS = click.Choice([kind.value for kind in ArtifactKind])
+
+
+@click.command("seal")
+@click.argument("source", type=click.Path(exists=True, path_type=Path))
+@click.argument("reference")
+@click.option(
+    "--identity", required=True, type=click.Path(dir_okay=False, path_type=Path), help="Your private key; it signs."
+)
+@click.option("--key", help="A wrapping key at a broker (`keys create`): workers get the data key by proof.")
+@click.option("--broker", metavar="URL")
+@click.option("--broker-fingerprint", metavar="DIGEST")
+@click.option(
+    "--recipient", "recipients", multiple=True, metavar="FILE", help="Public key of who can open it without a broker."
+)
+@click.option("--kind", type=KINDS, default="model", show_default=True)
+@click.option(
+    "--pad-to", type=click.IntRange(1), default=1, show_default=True, help="Round sizes up to multiples of this."
+)
+@output.json_option
+def seal_command(
+    source: Path,
+    reference: str,
+    identity: Path,
+    key: str | None,
+    broker: str | None,
+    broker_fingerprint: str | None,
+    recipients: tuple[str, ...],
+    kind: str,
+    pad_to: int,
+    *,
+    as_json: bool,
+) -> None:
+    """Seal SOURCE (a folder or a file) into the registry at REFERENCE (dir:PATH[:TAG]), encrypted and signed."""
+    from strongroom.sealed.registries import from_reference
+    from strongroom.sealed.seal import seal
+    from strongroom.sealed.wrapping import Wrap, wrap_to
+
+    boxes: Wrap | None = wrap_to([output.read_file(path) for path in recipients]) if recipients else None
+    if key is None and boxes is None:
+        raise UsageError("nobody could open this", remedy="Name a --key at a broker, or a --recipient.")
+    if key is not None and (broker is None or broker_fingerprint is None):
+        raise UsageError("a --key lies at a broker", remedy="Name it with --broker and --broker-fingerprint.")
+
+    def wrap(artifact_id: bytes, data_key: bytes) -> KeyWrap:
+        found = boxes(artifact_id, data_key).recipients if boxes else ()
+        if key is None or broker is None or broker_fingerprint is None:
+            return KeyWrap(broker=None, recipients=found)
+        wrapped = broker_client(broker, broker_fingerprint, identity).wrap(key, artifact_id, data_key)
+        return KeyWrap(broker=wrapped, recipients=found)
+
+    registry, tag = from_reference(reference)
+    made = seal(
+        source,
+        registry,
+        kind=ArtifactKind(kind),
+        wrap=wrap,
+        signer=private_from_pem(output.read_file(identity)),
+        tag=tag,
+        pad_to=pad_to,
+        progress=output.Progress("sealing", quiet=as_json),
+    )
+    files = [{"path": file.path, "size": file.size} for file in made.index.files]
+    if as_json:
+        output.print_json({"digest": made.digest, "reference": reference, "files": files})
+    else:
+        output.table(("FILE", "BYTES"), [(file["path"], file["size"]) for file in files])
+        click.echo(f"{reference}\n{made.digest}")
+
+
+@click.command("open")
+@click.argument("reference")
+@click.argument("target", type=click.Path(path_type=Path))
+@click.option(
+    "--key", required=True, metavar="FILE", help="Your recipient's private key (`keys new --kind recipient`)."
+)
+@click.option("--signer", required=True, metavar="FILE", help="Public key of who sealed it.")
+@output.json_option
+def open_command(reference: str, target: Path, key: str, signer: str, *, as_json: bool) -> None:
+    """Open an artifact that is sealed to you into the new folder TARGET."""
+    from strongroom.crypto.hpke import ReleaseKey
+    from strongroom.sealed.open import Opener
+    from strongroom.sealed.registries import from_reference
+    from strongroom.sealed.wrapping import unwrap
+
+    registry, tag = from_reference(reference)
+    opener = Opener(registry, tag, signer_public=public_from_pem(output.read_file(signer)))
+    data_key = unwrap(opener.header, ReleaseKey.from_bytes(output.read_file(key)))
+    with opener.open(data_key) as artifact:
+        artifact.into_directory(target, progress=output.Progress("opening", quiet=as_json))
+        files = [{"path": file.path, "size": file.size} for file in artifact.files]
+    if as_json:
+        output.print_json({"digest": opener.digest, "target": str(target), "files": files})
+    else:
+        output.table(("FILE", "BYTES"), [(file["path"], file["size"]) for file in files])
+
+
+@click.command("inspect")
+@click.argument("reference")
+@click.option("--signer", metavar="FILE", help="Public key whose signature it must bear.")
+@output.json_option
+def inspect_command(reference: str, signer: str | None, *, as_json: bool) -> None:
+    """Say what anybody can see of an artifact without a key. Exit 1 if --signer did not sign it."""
+    from strongroom.sealed.open import inspect
+    from strongroom.sealed.registries import from_reference
+
+    public = public_from_pem(output.read_file(signer)) if signer else None
+    found = inspect(*from_reference(reference), signer_public=public)
+    facts = {
+        "digest": found.digest,
+        "kind": found.kind.value,
+        "segment_bytes": found.segment_bytes,
+        "layers": list(found.layers),
+        "broker_key": found.broker_key,
+        "recipients": list(found.recipients),
+        "signed": found.signed,
+    }
+    if as_json:
+        output.print_json(facts)
+    else:
+        output.table(
+            ("WHAT", "VALUE"), [(name, "not checked" if value is None else value) for name, value in facts.items()]
+        )
+    if found.signed is False:
+        raise click.exceptions.Exit(1)

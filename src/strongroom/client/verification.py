@@ -1,0 +1,83 @@
+"""Verify a worker: its evidence for our own nonce, under our policy, and the broker's proof that it released the keys.
+
+Knows: the order of the steps and what each protects from. Does not know: HTTP (`client.client`), where a policy came from.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from strongroom.appraisal import appraise, ear, require
+from strongroom.errors import AppraisalRefused, LogInvalid, SimulationNotAccepted
+from strongroom.receipts.identity import open_identity, token_key
+from strongroom.receipts.proof import verify_proof
+from strongroom.records.digest import Digest, digest_bytes
+from strongroom.records.evidence import EvidenceBundle
+from strongroom.records.policy import Policy
+from strongroom.records.release import PURPOSE_SESSION, BrokerIdentity
+from strongroom.records.session import ReleaseProof, WorkerProof
+from strongroom.records.verdict import Level, Verdict
+from strongroom.records.worker import Keyset
+from strongroom.tee.anchors import TrustAnchor
+
+
+@dataclass(frozen=True, slots=True)
+class Trust:
+    """What a user holds before any worker is met: the policy, the anchors, the broker's fingerprint, and how far they go."""
+
+    policy: Policy
+    anchors: tuple[TrustAnchor, ...]
+    broker: Digest | None = None
+    accept_simulated: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Verification:
+    """A worker that was verified: `verdict` on its evidence, `release` from the broker, and the keys that are now trusted."""
+
+    verdict: Verdict
+    bundle: EvidenceBundle
+    release: ReleaseProof
+
+    @property
+    def keyset(self) -> Keyset:
+        return self.bundle.evidence.keyset
+
+    @property
+    def level(self) -> Level:
+        return self.verdict.level
+
+
+def verify_worker(proof: WorkerProof, trust: Trust, *, nonce: bytes, now: int) -> Verification:
+    """Judge a worker's proof for our own `nonce` at `now`. Raises `AppraisalRefused`, `SimulationNotAccepted` and others.
+
+    (1) Its evidence is genuine, fresh, bound to its keyset and admitted by the policy. (2) Simulated only if the user said so.
+    (3) A broker, the one we know if we know one, judged the same keyset and statement and logged its decision.
+    """
+    verdict = appraise(
+        proof.bundle, policy=trust.policy, anchors=trust.anchors, nonce=nonce, purpose=PURPOSE_SESSION, now=now
+    )
+    return accept(proof, verdict, trust)
+
+
+def accept(proof: WorkerProof, verdict: Verdict, trust: Trust) -> Verification:
+    """Steps (2) and (3) of `verify_worker`, on a verdict already reached."""
+    if verdict.level is Level.SIMULATED and not trust.accept_simulated:
+        raise SimulationNotAccepted("this worker runs in a simulated TEE, which protects nothing")
+    require(verdict)
+    check_release(proof.release, proof.bundle, trust.broker)
+    return Verification(verdict, proof.bundle, proof.release)
+
+
+def check_release(release: ReleaseProof, bundle: EvidenceBundle, fingerprint: Digest | None) -> BrokerIdentity:
+    """That the broker's decision is about this keyset and statement, accepted, and in its log. Returns the broker's identity."""
+    identity = open_identity(release.broker, fingerprint)
+    verdict = ear.from_token(release.token, token_key(identity))
+    if not verdict.accepted:
+        raise AppraisalRefused("the broker itself refused this worker", failed=tuple(c.id for c in verdict.failed))
+    leaf = verify_proof(release.proof, origin=identity.log_origin, log_key=identity.log)
+    evidence = bundle.evidence
+    wanted = {evidence.keyset.digest, evidence.statement.digest, digest_bytes(release.token.encode())}
+    if leaf.event not in ("release", "renewal") or not wanted <= set(leaf.digests) or leaf.subject != release.lease_id:
+        raise LogInvalid("the logged decision is about another worker")
+    return identity

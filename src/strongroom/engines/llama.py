@@ -1,0 +1,135 @@
+"""llama.cpp through `xllamacpp`: the one module that imports it, and only inside the confined child.
+
+Knows: its parameters, what a request may ask, and how it reports errors. Does not know: frames, processes.
+Nothing of a request outlives it: no prompt cache between requests (the time an answer takes would tell one user what another
+asked), no cache in host memory, no slot files, no logs. `cache_prompt = 1` gives the first up, for one user's own engine.
+Not covered: embeddings, adapters, several models. A request is stopped at its next token: while a long prompt is read, and in an
+answer that is not streamed, there is none; the context's size bounds both.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import secrets
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import xllamacpp
+
+from strongroom.engines.child import Rejected, problem
+from strongroom.errors import UsageError
+
+_NUMBERS = {
+    "context": (2048, 64, 1 << 20),
+    "threads": (0, 0, 1024),
+    "slots": (1, 1, 64),
+    "jinja": (0, 0, 1),
+    "cache_prompt": (0, 0, 1),
+}
+"""Settings that are numbers: default, least, most. `context` is in tokens for each slot; 0 `threads` = all that there are."""
+_TEXTS: Mapping[str, str | None] = {"name": None, "chat_template": ""}
+"""Settings that are text: the name under which the model is served, and a built-in template's name if not the model's own."""
+
+_SAMPLING = frozenset(
+    "frequency_penalty grammar json_schema logit_bias logprobs max_completion_tokens max_tokens min_p n presence_penalty "
+    "repeat_last_n repeat_penalty response_format seed stop stream stream_options temperature top_k top_logprobs top_p".split()
+)
+_TALK = frozenset({"messages", "tools", "tool_choice", "parallel_tool_calls"})
+_OPERATIONS = {"chat.completions": _SAMPLING | _TALK, "completions": _SAMPLING | {"prompt", "suffix"}}
+_IGNORED = frozenset({"model", "user", "metadata", "store", "service_tier", "safety_identifier", "prompt_cache_key"})
+"""What OpenAI's clients send for OpenAI's own bookkeeping."""
+_LONGEST_NAME = 40
+
+
+class LlamaAdapter:
+    """Implements `child.Adapter`."""
+
+    def __init__(self) -> None:
+        self._server: xllamacpp.Server | None = None
+        self._cache_prompt = False
+
+    def load(self, model: int, settings: Mapping[str, Any], scratch: str) -> int:
+        checked = check_settings(settings)
+        self._cache_prompt = bool(checked["cache_prompt"])
+        self._server = xllamacpp.Server(_parameters(model, checked, scratch))
+        return int(checked["slots"])
+
+    def run(self, operation: str, request: Mapping[str, Any], emit: Callable[[str], bool]) -> None:
+        server = self._server
+        asked = json.dumps({**check_request(operation, request), "cache_prompt": self._cache_prompt})
+        failures: list[str] = []
+
+        def deliver(text: str) -> bool:
+            if text.startswith('{"error":'):
+                failures.append(text)
+                return True
+            return emit(text)
+
+        try:
+            if operation == "completions":
+                server.handle_completions(asked, deliver)
+            else:
+                server.handle_chat_completions(asked, deliver)
+        except (ValueError, RuntimeError) as error:  # how the library's own checks of a request arrive
+            raise Rejected(problem(400, str(error))) from None
+        if failures:
+            raise Rejected(failures[0])
+
+
+def check_settings(settings: Mapping[str, Any]) -> dict[str, Any]:
+    """All settings with their defaults. Raises `UsageError` for one that is unknown, missing or out of bounds."""
+    unknown = sorted(set(settings) - set(_NUMBERS) - set(_TEXTS))
+    if unknown:
+        raise UsageError(f"unknown settings of the engine: {', '.join(unknown)[:80]}")
+    checked: dict[str, Any] = {}
+    for name, (default, least, most) in _NUMBERS.items():
+        number = settings.get(name, default)
+        if type(number) is not int or not least <= number <= most:
+            raise UsageError(f"{name} must be a whole number from {least} to {most}")
+        checked[name] = number
+    for name, text in _TEXTS.items():
+        checked[name] = settings.get(name, text)
+        if not isinstance(checked[name], str):
+            raise UsageError(f"{name} must be given, as text")
+    return checked
+
+
+def check_request(operation: str, request: Mapping[str, Any]) -> dict[str, Any]:
+    """The request without what is ignored. Raises `Rejected` for an operation or a member that is not in the list.
+
+    A list and not a blocklist: some members of the library's own steer slots and caches, where one user meets another.
+    """
+    known = _OPERATIONS.get(operation)
+    if known is None:
+        raise Rejected(problem(404, "this engine has no such operation"))
+    unknown = sorted(set(request) - known - _IGNORED)
+    if unknown:
+        raise Rejected(problem(400, f"the member {unknown[0][:_LONGEST_NAME]!r} is not supported"))
+    return {name: value for name, value in request.items() if name in known}
+
+
+def _parameters(model: int, settings: Mapping[str, Any], scratch: str) -> xllamacpp.CommonParams:
+    threads = settings["threads"] or len(os.sched_getaffinity(0))
+    parameters = xllamacpp.CommonParams()
+    parameters.model.path = f"/proc/self/fd/{model}"
+    parameters.model_alias = {settings["name"]}
+    parameters.n_ctx = settings["context"] * settings["slots"]
+    parameters.n_parallel = settings["slots"]
+    parameters.cpuparams.n_threads = threads
+    parameters.cpuparams_batch.n_threads = threads
+    parameters.use_jinja = bool(settings["jinja"])
+    parameters.chat_template = settings["chat_template"]
+    parameters.offline = True
+    # Its own server insists on a listener: a socket in the child's /tmp, under a key that nobody knows.
+    parameters.hostnames = [f"{scratch}/engine.sock"]
+    parameters.api_keys = [secrets.token_hex(32)]
+    parameters.n_threads_http = 1
+    parameters.ui = parameters.endpoint_slots = parameters.endpoint_props = parameters.endpoint_metrics = False
+    # Nothing of a request stays: no cache, no files, no words.
+    parameters.cache_prompt = bool(settings["cache_prompt"])
+    parameters.cache_ram_mib = 0
+    parameters.n_ctx_checkpoints = 0
+    parameters.slot_save_path = parameters.path_prompt_cache = parameters.path_prompts_log_dir = ""
+    parameters.verbosity = -1
+    return parameters

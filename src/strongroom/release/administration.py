@@ -1,0 +1,148 @@
+"""What owners do at a broker: policies, keys, leases. Every act is a leaf of the log, in the transaction of the act.
+
+Knows: what each act changes and writes down. Does not know: whether the caller is an owner (`owners`); `who` is the
+owner's fingerprint. All owners may do everything here: roles and namespaces are not covered yet.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+
+from cryptography.hazmat.primitives.asymmetric.ec import EllipticCurvePublicKey
+
+from strongroom.appraisal.policies import open_policy
+from strongroom.errors import LeaseEnded, ReleaseRefused, UsageError
+from strongroom.records.digest import Digest
+from strongroom.records.envelope import Envelope
+from strongroom.records.release import Lease, LeaseState, WrappedKey
+from strongroom.release import leases, leaves
+from strongroom.release.keys import KeyRing, open_at_broker
+from strongroom.release.log import Log
+from strongroom.release.state import BrokerKeys
+from strongroom.release.stores.port import KeyState, Store, StoredKey, StoredPolicy, Transaction
+from strongroom.release.wire import KeyInfo, PolicyInfo, WrapContext, WrapRequest, check_name
+
+
+class Administration:
+    """The owners' verbs over one store and its log. Each may raise `StoreUnavailable`."""
+
+    def __init__(
+        self, store: Store, log: Log, keys: BrokerKeys, ring: KeyRing, *, owners: Sequence[EllipticCurvePublicKey]
+    ) -> None:
+        self._store, self._log, self._ring, self._owners = store, log, ring, owners
+        self._wrapping, self._fingerprint = keys.wrapping, keys.identity.fingerprint
+
+    def put_policy(self, envelope: Envelope, *, who: Digest, now: int) -> PolicyInfo:
+        """Take a policy that an owner signed; the same policy once more changes nothing.
+
+        Raises `SignatureInvalid`, `MalformedRecord`, or `ReleaseRefused` for a version that is not newer.
+        """
+        policy = open_policy(envelope, self._owners)
+        check_name(policy.id)
+        stored = StoredPolicy(policy.id, policy.version, policy.digest, envelope.to_bytes())
+
+        def put(transaction: Transaction) -> None:
+            newest = transaction.policy(stored.id)
+            if newest is not None and (newest.version, newest.digest) == (stored.version, stored.digest):
+                return
+            if not transaction.put_policy(stored):
+                raise ReleaseRefused(
+                    "a policy's version never goes back",
+                    detail="policy.version",
+                    remedy=f"Raise the version above {newest.version if newest else 0} and sign again.",
+                )
+            self._log.append(
+                transaction, leaves.policy_put(stored.id, stored.version, time=now, policy=stored.digest, who=who)
+            )
+
+        self._store.write(put)
+        return PolicyInfo(stored.id, stored.version, stored.digest)
+
+    def policies(self) -> tuple[PolicyInfo, ...]:
+        """The newest version of each policy."""
+        stored = self._store.read(lambda reader: reader.policies())
+        return tuple(PolicyInfo(policy.id, policy.version, policy.digest) for policy in stored)
+
+    def create_key(self, key_id: str, policy_id: str, *, who: Digest, now: int) -> KeyInfo:
+        """A new key under a policy, which may be put later; until then it is released to nobody.
+
+        Raises `UsageError`.
+        """
+        key = self._ring.create(check_name(key_id), check_name(policy_id), now=now)
+
+        def put(transaction: Transaction) -> None:
+            if not transaction.put_key(key):
+                raise UsageError("there is already a key of this name", remedy="Choose another name, or use this key.")
+            self._log.append(transaction, leaves.key_event(key_id, "created", time=now, who=who))
+
+        self._store.write(put)
+        return _info(key)
+
+    def keys(self) -> tuple[KeyInfo, ...]:
+        """All versions of all keys."""
+        return tuple(_info(key) for key in self._store.read(lambda reader: reader.keys()))
+
+    def wrap(self, key_id: str, request: WrapRequest, *, who: Digest, now: int) -> WrappedKey:
+        """Wrap an artifact's data key, which came sealed to this broker. Raises `UsageError` or `ReleaseRefused`."""
+        key = self._store.read(lambda reader: reader.key(key_id))
+        if key is None or key.state is not KeyState.ACTIVE:
+            raise UsageError(
+                "there is no such key, or it is retired", remedy="Create it first: `strongroom keys create`."
+            )
+        context = WrapContext(self._fingerprint, key_id, request.artifact_id)
+        wrapped = self._ring.wrap(key, request.artifact_id, open_at_broker(self._wrapping, request, context))
+        leaf = leaves.key_event(key_id, "wrapped", time=now, who=who, artifact_id=request.artifact_id)
+        self._store.write(lambda transaction: self._log.append(transaction, leaf))
+        return wrapped
+
+    def retire_key(self, key_id: str, *, who: Digest, now: int) -> tuple[KeyInfo, ...]:
+        """End a key's life: it wraps and releases nothing more, and leases that hold it are not renewed.
+
+        Raises `UsageError`.
+        """
+
+        def retire(transaction: Transaction) -> tuple[KeyInfo, ...]:
+            if not transaction.set_key_state(key_id, KeyState.RETIRED):
+                raise UsageError("there is no such key", remedy="See `strongroom keys list`.")
+            self._log.append(transaction, leaves.key_event(key_id, "retired", time=now, who=who))
+            return tuple(_info(key) for key in transaction.keys() if key.id == key_id)  # noqa: SIM118 (not a dict)
+
+        return self._store.write(retire)
+
+    def leases(self, *, now: int) -> tuple[Lease, ...]:
+        """All leases, with the state that each has at `now`."""
+        return tuple(leases.at(stored.lease, now) for stored in self._store.read(lambda reader: reader.leases()))
+
+    def revoke_lease(self, lease_id: str, *, who: Digest, now: int) -> tuple[Lease, ...]:
+        """End one lease now; its worker learns it at its next renewal. Raises `LeaseEnded` if it is not active."""
+        ended = self._revoke(lambda lease: lease.id == lease_id, "lease", who=who, now=now)
+        if not ended:
+            raise LeaseEnded("there is no such active lease", detail="lease.unknown", remedy="See `strongroom leases`.")
+        return ended
+
+    def revoke_key(self, key_id: str, *, who: Digest, now: int) -> tuple[Lease, ...]:
+        """End all active leases that hold a key.
+
+        A worker that still proves itself gets a new one, unless the key is retired.
+        """
+        return self._revoke(lambda lease: key_id in lease.key_ids, "key", who=who, now=now)
+
+    def revoke_policy(self, policy_id: str, *, who: Digest, now: int) -> tuple[Lease, ...]:
+        """End all active leases of keys under a policy."""
+        held = {key.id for key in self._store.read(lambda reader: reader.keys()) if key.policy_id == policy_id}
+        return self._revoke(lambda lease: not held.isdisjoint(lease.key_ids), "policy", who=who, now=now)
+
+    def _revoke(self, wanted: Callable[[Lease], bool], what: str, *, who: Digest, now: int) -> tuple[Lease, ...]:
+        def revoke(transaction: Transaction) -> tuple[Lease, ...]:
+            found = [leases.at(stored.lease, now) for stored in transaction.leases() if wanted(stored.lease)]
+            ended = [lease for lease in found if lease.state is LeaseState.ACTIVE]
+            for lease in ended:
+                transaction.revoke_lease(lease.id)
+                self._log.append(transaction, leaves.revoked(lease, time=now, who=who, what=what))
+            return tuple(stored.lease for lease in ended if (stored := transaction.lease(lease.id)))
+
+        return self._store.write(revoke)
+
+
+def _info(key: StoredKey) -> KeyInfo:
+    return KeyInfo(key.id, key.version, key.policy_id, key.state, key.created)

@@ -1,0 +1,258 @@
+"""The broker: what workers ask of it, and the one way in which it answers.
+
+Knows: the order of an attempt. Limits, parse, challenge, facts, judgement; then, in one transaction: the nonce is
+consumed, the facts are looked at again, lease, leaf and answer are written. Only when that is durable does the answer,
+with its grants, leave. Does not know: HTTP (`services.broker`), SQL (`stores`), what evidence proves (the appraiser),
+what owners do (`administration`).
+
+A nonce is consumed by compare-and-swap, also when the attempt fails. The same bytes within 60 s get the answer that was
+kept, never a new decision; kept answers hold only sealed grants. Refusals are leaves too, so many a minute. Not
+covered: cells, witnesses' cosignatures, several brokers over one store, and a check that a restored database is the
+newest.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import TypeVar
+
+from cryptography.hazmat.primitives.asymmetric.ec import EllipticCurvePublicKey
+
+from strongroom.crypto.signatures import ed25519_public, open_envelope
+from strongroom.errors import (
+    MalformedRecord,
+    NonceReused,
+    NotAuthorised,
+    Refused,
+    ReleaseRefused,
+    StrongroomError,
+    Unreadable,
+    UsageError,
+)
+from strongroom.records import codec
+from strongroom.records.digest import Digest, digest_bytes, frame
+from strongroom.records.envelope import Envelope
+from strongroom.records.release import (
+    PURPOSE_RELEASE,
+    BrokerIdentity,
+    Challenge,
+    LogProof,
+    ReleaseAnswer,
+    ReleaseRequest,
+    RenewalRequest,
+    renewal_purpose,
+)
+from strongroom.release import leases, leaves, owners
+from strongroom.release.administration import Administration
+from strongroom.release.challenges import Challenger
+from strongroom.release.decisions import (
+    Appraiser,
+    Judge,
+    Yes,
+    release_facts,
+    renewal_facts,
+    still_holds,
+)
+from strongroom.release.keys import KeyRing
+from strongroom.release.log import Log
+from strongroom.release.problem import from_problem, to_problem
+from strongroom.release.refusals import RefusalBudget
+from strongroom.release.state import BrokerKeys
+from strongroom.release.stores.port import Reader, Store, StoredAnswer, StoredLease, Transaction
+from strongroom.release.wire import MAX_EVIDENCE_BYTES, RECEIPTS_PAYLOAD_TYPE, ReceiptsRoot
+
+RETRY_SECONDS = 60
+FORGET_SECONDS = 30
+CHALLENGES, TOKENS = "challenge", "owner-token"
+ROOT_BYTES = 32
+
+Request = ReleaseRequest | RenewalRequest
+_R = TypeVar("_R", ReleaseRequest, RenewalRequest)
+
+
+class Broker:
+    """One broker over one store. Every method may be called from many threads, and may raise `StoreUnavailable`.
+
+    `owner_keys` sign policies and the owners' requests; an empty list is refused (`UsageError`). `now` is in Unix
+    seconds.
+    """
+
+    def __init__(
+        self, store: Store, keys: BrokerKeys, *, appraiser: Appraiser, owner_keys: Sequence[EllipticCurvePublicKey]
+    ) -> None:
+        if not owner_keys:
+            raise UsageError("a broker without an owner serves nobody", remedy="Name an owner's public key (--owner).")
+        self.identity: BrokerIdentity = keys.identity
+        self.identity_envelope: Envelope = keys.identity_envelope
+        self.store = store
+        self.log = Log(self.identity.log_origin, keys.log)
+        self.log.open(store)
+        ring = KeyRing(keys.root, self.identity.fingerprint)
+        self.administration = Administration(store, self.log, keys, ring, owners=owner_keys)
+        self._owner_keys = tuple(owner_keys)
+        self._challenger = Challenger(keys.challenge)
+        self._judge = Judge(keys, ring, appraiser=appraiser, owners=owner_keys)
+        self._refusals = RefusalBudget()
+        self._forgotten = 0
+
+    def challenge(self, purpose: str, *, now: int) -> Challenge:
+        """A fresh nonce for `purpose`; nothing is stored. Raises `ReleaseRefused`."""
+        return self._challenger.issue(purpose, now=now)
+
+    def release(self, body: bytes, *, now: int) -> ReleaseAnswer:
+        """Answer the bytes of a `ReleaseRequest`.
+
+        Raises `AppraisalRefused` or `ReleaseRefused` (also `NonceReused`) for a no, `MalformedRecord` or
+        `MalformedEvidence` for bytes that do not parse.
+        """
+
+        def judge(request: ReleaseRequest) -> Yes:
+            facts = self.store.read(lambda reader: release_facts(reader, request))
+            return self._judge.release(request, facts, now=now)
+
+        return self._attempt(body, ReleaseRequest, lambda _: PURPOSE_RELEASE, judge, now=now)
+
+    def renew(self, lease_id: str, body: bytes, *, now: int) -> ReleaseAnswer:
+        """Answer the bytes of a `RenewalRequest` for the lease `lease_id`.
+
+        Raises as `release` does, and `LeaseEnded`.
+        """
+
+        def purpose(request: RenewalRequest) -> str:
+            if request.lease_id != lease_id:
+                raise ReleaseRefused("this request is for another lease", detail="lease.id")
+            return renewal_purpose(lease_id)
+
+        def judge(request: RenewalRequest) -> Yes:
+            facts = self.store.read(lambda reader: renewal_facts(reader, request, now=now))
+            return self._judge.renewal(request, facts, now=now)
+
+        return self._attempt(body, RenewalRequest, purpose, judge, now=now)
+
+    def post_receipts(self, envelope: Envelope, *, now: int) -> LogProof:
+        """Log the Merkle root of receipts made under a live lease, signed by its receipt key.
+
+        Raises `LeaseEnded`, `SignatureInvalid`, `MalformedRecord`, or `NonceReused` for a root that was logged before.
+        """
+        root = codec.decode(ReceiptsRoot, envelope.payload)
+        if len(root.root) != ROOT_BYTES or root.count < 1 or root.sequence < 1:
+            raise MalformedRecord("a root of receipts has 32 bytes, and is over one receipt or more")
+
+        def post(transaction: Transaction) -> LogProof:
+            stored = transaction.lease(root.lease_id)
+            lease = leases.check_active(stored.lease if stored else None, now=now)
+            receipt_key = stored.receipt_key if stored else b""
+            open_envelope(envelope, RECEIPTS_PAYLOAD_TYPE, [ed25519_public(receipt_key)])
+            if not transaction.advance_receipts(lease.id, root.sequence):
+                raise NonceReused("this root of receipts was logged before", detail="receipts.sequence")
+            return self.log.append(transaction, leaves.receipts_posted(root, keyset=lease.keyset, time=now))
+
+        return self.store.write(post)
+
+    def authorise(self, token: str, *, method: str, path: str, body: bytes, now: int) -> Digest:
+        """The fingerprint of the owner who signed `token` for this one request. Raises `NotAuthorised`."""
+        who, claims = owners.check_request(
+            token,
+            self._owner_keys,
+            broker=self.identity.fingerprint,
+            method=method,
+            path=path,
+            body=body,
+            now=now,
+        )
+        if not self.store.write(lambda transaction: transaction.consume(TOKENS, claims.jti, claims.exp)):
+            raise NotAuthorised("this token was used before", detail="jti", remedy="Sign the request anew.")
+        return who
+
+    def close(self) -> None:
+        """Close the store."""
+        self.store.close()
+
+    def _attempt(
+        self,
+        body: bytes,
+        kind: type[_R],
+        purpose: Callable[[_R], str],
+        judge: Callable[[_R], Yes],
+        *,
+        now: int,
+    ) -> ReleaseAnswer:
+        """One attempt, from bytes to answer; see the module's head for the order."""
+        if len(body) > MAX_EVIDENCE_BYTES:
+            raise MalformedRecord(f"a request of {len(body)} bytes exceeds the limit of {MAX_EVIDENCE_BYTES}")
+        name = digest_bytes(frame(kind.TYPE, body))
+        kept = self.store.read(lambda reader: reader.answer(name, now))
+        if kept is not None:
+            return _give(kept)
+        request = codec.decode(kind, body)
+        challenge = request.challenge
+        self._challenger.check(challenge, purpose(request), now=now)
+        outcome: Yes | StrongroomError
+        try:
+            self.store.read(lambda reader: _check_unused(reader, challenge))
+            outcome = judge(request)
+        except (Refused, Unreadable) as error:
+            outcome = error
+        return _give(self.store.write(lambda transaction: self._conclude(transaction, name, request, outcome, now=now)))
+
+    def _conclude(
+        self, transaction: Transaction, name: Digest, request: Request, outcome: Yes | StrongroomError, *, now: int
+    ) -> StoredAnswer:
+        """The transaction of one attempt; whatever comes of it, the nonce is consumed."""
+        kept = transaction.answer(name, now)
+        if kept is not None:  # the same bytes, answered while these were judged
+            return kept
+        self._forget(transaction, now)
+        challenge = request.challenge
+        if not transaction.consume(CHALLENGES, challenge.nonce, challenge.expires):
+            return self._refuse(transaction, NonceReused("this challenge was answered before"), request, now=now)
+        if isinstance(outcome, Yes):
+            try:
+                answer = StoredAnswer(True, codec.encode(self._grant(transaction, request, outcome, now=now)))
+            except Refused as error:
+                answer = self._refuse(transaction, error, request, now=now)
+        else:
+            answer = self._refuse(transaction, outcome, request, now=now)
+        transaction.keep_answer(name, answer, now + RETRY_SECONDS)
+        return answer
+
+    def _grant(self, transaction: Transaction, request: Request, yes: Yes, *, now: int) -> ReleaseAnswer:
+        """Write a yes down. Raises `Refused` only before the first write."""
+        still_holds(transaction, yes.facts, now=now)
+        if yes.facts.lease is None:
+            receipt_key = request.bundle.evidence.keyset.receipt
+            transaction.add_lease(StoredLease(yes.lease, receipt_key, receipts_sequence=0))
+        elif not transaction.renew_lease(yes.lease):
+            raise ReleaseRefused("this lease was renewed meanwhile", detail="lease.renewals")
+        proof = self.log.append(transaction, yes.leaf)
+        return ReleaseAnswer(yes.token, yes.lease.id, yes.seconds, yes.grants, proof)
+
+    def _refuse(self, transaction: Transaction, error: StrongroomError, request: Request, *, now: int) -> StoredAnswer:
+        unlogged = self._refusals.take(now)
+        if unlogged is not None:
+            leaf = leaves.refused(
+                error,
+                time=now,
+                purpose=request.challenge.purpose,
+                evidence=request.bundle.evidence,
+                unlogged=unlogged,
+            )
+            self.log.append(transaction, leaf)
+        return StoredAnswer(False, to_problem(error))
+
+    def _forget(self, transaction: Transaction, now: int) -> None:
+        if now >= self._forgotten + FORGET_SECONDS:
+            transaction.forget(now)
+            self._forgotten = now
+
+
+def _check_unused(reader: Reader, challenge: Challenge) -> None:
+    """Spares the judgement of a nonce that is known to be used; what decides is the compare-and-swap later."""
+    if reader.is_consumed(CHALLENGES, challenge.nonce, challenge.expires):
+        raise NonceReused("this challenge was answered before")
+
+
+def _give(answer: StoredAnswer) -> ReleaseAnswer:
+    if not answer.released:
+        raise from_problem(answer.body, 403)
+    return codec.decode(ReleaseAnswer, answer.body)

@@ -1,0 +1,239 @@
+"""Who speaks to a broker: workers, who prove and renew, and owners, who keep keys and policies there.
+
+Knows: the broker's paths, and what of an answer is checked before it is believed. Does not know: how evidence is made,
+or what opens with a key. The broker is named by its fingerprint; its address is only where to look. Transport needs no
+secrecy of its own: data keys travel sealed both ways, answers are signed, logged and checked, owners' requests signed
+one by one. Not covered: several brokers, witnesses' cosignatures.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from typing import TypeVar
+from urllib.parse import quote
+
+import httpx2
+from cryptography.hazmat.primitives.asymmetric.ec import EllipticCurvePrivateKey
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
+
+from strongroom.appraisal import ear
+from strongroom.crypto.signatures import SigningKey, sign_envelope
+from strongroom.errors import LogInvalid, MalformedRecord, NotAuthorised, ServiceUnavailable, UsageError
+from strongroom.receipts.identity import open_identity, token_key
+from strongroom.receipts.proof import verify_proof
+from strongroom.records import codec
+from strongroom.records.digest import Digest
+from strongroom.records.envelope import Envelope
+from strongroom.records.evidence import Evidence
+from strongroom.records.release import (
+    BrokerIdentity,
+    Challenge,
+    Lease,
+    LogProof,
+    ReleaseAnswer,
+    ReleaseRequest,
+    RenewalRequest,
+    WrappedKey,
+)
+from strongroom.records.verdict import Verdict
+from strongroom.release import leaves, wire
+from strongroom.release.grants import read_grant
+from strongroom.release.keys import seal_to_broker
+from strongroom.release.owners import sign_request
+from strongroom.release.problem import from_problem
+from strongroom.release.wire import RECEIPTS_PAYLOAD_TYPE, ReceiptsRoot
+
+T = TypeVar("T")
+
+TIMEOUT = httpx2.Timeout(30.0, connect=5.0)
+
+
+class BrokerClient:
+    """One broker, at `url`, with this `fingerprint`. May be shared by threads. Nothing is sent before the first verb.
+
+    `identity` is an owner's private key on P-256, which only the owners' verbs need. Every verb may raise
+    `ServiceUnavailable` where the broker does not answer, `SignatureInvalid` where another one answers in its place,
+    and what the broker itself raised.
+    """
+
+    def __init__(
+        self,
+        url: str,
+        *,
+        fingerprint: Digest,
+        identity: SigningKey | None = None,
+        transport: httpx2.BaseTransport | None = None,
+        clock: Callable[[], float] = time.time,
+    ) -> None:
+        if identity is not None and not isinstance(identity, EllipticCurvePrivateKey):
+            raise UsageError("an owner's key is on P-256", remedy="Make one with `strongroom keys new`.")
+        self._fingerprint, self._owner, self._clock = fingerprint, identity, clock
+        self._known: tuple[Envelope, BrokerIdentity] | None = None
+        try:
+            self._http = httpx2.Client(base_url=url, transport=transport, timeout=TIMEOUT, trust_env=False)
+        except (httpx2.InvalidURL, ValueError):
+            raise UsageError("this is not the address of a broker", remedy="Write http://HOST:PORT.") from None
+
+    def close(self) -> None:
+        """Close the connections."""
+        self._http.close()
+
+    # Who it is
+
+    @property
+    def identity(self) -> BrokerIdentity:
+        """The broker's public keys, fetched once and checked against the fingerprint."""
+        return self._identify()[1]
+
+    @property
+    def identity_envelope(self) -> Envelope:
+        """The same, signed, to show to others."""
+        return self._identify()[0]
+
+    def verdict(self, token: str) -> Verdict:
+        """The verdict in a token of this broker. Raises `SignatureInvalid` or `MalformedRecord`."""
+        return ear.from_token(token, token_key(self.identity))
+
+    # Workers
+
+    def challenge(self, purpose: str) -> Challenge:
+        """A fresh nonce for `purpose`, good for two minutes and one attempt."""
+        return self._post(wire.CHALLENGES_PATH, wire.ChallengeRequest(purpose), Challenge)
+
+    def release(self, request: ReleaseRequest) -> ReleaseAnswer:
+        """Prove and obtain keys; the grants are then opened by `grants.open_grant`.
+
+        Raises `AppraisalRefused` or `ReleaseRefused` for a no, `GrantInvalid` or `LogInvalid` where a yes is not one that
+        this broker signed and logged.
+        """
+        answer = self._post(wire.RELEASES_PATH, request, ReleaseAnswer)
+        self._check(answer, leaves.RELEASE, request.bundle.evidence)
+        return answer
+
+    def renew(self, request: RenewalRequest) -> ReleaseAnswer:
+        """Prove again and go on.
+
+        Raises `LeaseEnded` where the lease was revoked or has expired, and as `release` does.
+        """
+        path = f"{wire.LEASES_PATH}/{_segment(request.lease_id)}/renew"
+        answer = self._post(path, request, ReleaseAnswer)
+        if answer.lease_id != request.lease_id or answer.grants:
+            raise LogInvalid("the broker answered for another lease")
+        self._check(answer, leaves.RENEWAL, request.bundle.evidence)
+        return answer
+
+    def post_receipts(self, lease_id: str, receipt_key: Ed25519PrivateKey, count: int, root: bytes) -> LogProof:
+        """Log the Merkle root (32 bytes) over `count` receipts made under a live lease, signed with its receipt key."""
+        record = ReceiptsRoot(lease_id, int(self._clock() * 1_000_000), count, root)
+        envelope = sign_envelope(RECEIPTS_PAYLOAD_TYPE, codec.encode(record), receipt_key)
+        proof = self._post(wire.RECEIPTS_PATH, envelope, LogProof)
+        leaf = verify_proof(proof, origin=self.identity.log_origin, log_key=self.identity.log)
+        if leaf != leaves.receipts_posted(record, keyset=leaf.digests[0], time=leaf.time):
+            raise LogInvalid("the broker logged something else than what it was given")
+        return proof
+
+    # Owners
+
+    def create_key(self, key_id: str, policy_id: str) -> wire.KeyInfo:
+        """A new key at the broker, which never leaves it."""
+        return self._owned("POST", wire.KEYS_PATH, wire.KeyInfo, wire.KeyCreation(key_id, policy_id))
+
+    def keys(self) -> tuple[wire.KeyInfo, ...]:
+        """All keys, with their policies and states."""
+        return self._owned("GET", wire.KEYS_PATH, wire.KeyList).keys
+
+    def retire_key(self, key_id: str) -> tuple[wire.KeyInfo, ...]:
+        """End a key's life: it wraps and releases nothing more, and its leases are not renewed."""
+        return self._owned("POST", f"{wire.KEYS_PATH}/{_segment(key_id)}/retire", wire.KeyList).keys
+
+    def wrap(self, key_id: str, artifact_id: bytes, data_key: bytes) -> WrappedKey:
+        """`data_key` (32 bytes) under a key at the broker, to lie beside the artifact.
+
+        It travels sealed to this broker.
+        """
+        context = wire.WrapContext(self._fingerprint, key_id, artifact_id)
+        request = seal_to_broker(self.identity.wrapping, data_key, context)
+        wrapped = self._owned("POST", f"{wire.KEYS_PATH}/{_segment(key_id)}/wrap", WrappedKey, request)
+        if (wrapped.key_id, wrapped.broker, wrapped.artifact_id) != (key_id, self._fingerprint, artifact_id):
+            raise MalformedRecord("the broker wrapped something else than what it was given")
+        return wrapped
+
+    def put_policy(self, envelope: Envelope) -> wire.PolicyInfo:
+        """Bring a signed policy into force; its version never goes back."""
+        return self._owned("POST", wire.POLICIES_PATH, wire.PolicyInfo, envelope)
+
+    def policies(self) -> tuple[wire.PolicyInfo, ...]:
+        """The newest version of each policy."""
+        return self._owned("GET", wire.POLICIES_PATH, wire.PolicyList).policies
+
+    def leases(self) -> tuple[Lease, ...]:
+        """All leases, with the state that each has now."""
+        return self._owned("GET", wire.LEASES_PATH, wire.LeaseList).leases
+
+    def revoke(self, lease_id: str) -> tuple[Lease, ...]:
+        """End one lease. Raises `LeaseEnded` if it is not active."""
+        return self._revoke(wire.LEASES_PATH, lease_id)
+
+    def revoke_key(self, key_id: str) -> tuple[Lease, ...]:
+        """End all active leases that hold a key; which these were."""
+        return self._revoke(wire.KEYS_PATH, key_id)
+
+    def revoke_policy(self, policy_id: str) -> tuple[Lease, ...]:
+        """End all active leases of keys under a policy; which these were."""
+        return self._revoke(wire.POLICIES_PATH, policy_id)
+
+    # Below the verbs
+
+    def _revoke(self, path: str, name: str) -> tuple[Lease, ...]:
+        return self._owned("POST", f"{path}/{_segment(name)}/revoke", wire.LeaseList).leases
+
+    def _identify(self) -> tuple[Envelope, BrokerIdentity]:
+        if self._known is None:
+            envelope = Envelope.from_bytes(self._send("GET", wire.IDENTITY_PATH, b""))
+            self._known = envelope, open_identity(envelope, self._fingerprint)
+        return self._known
+
+    def _check(self, answer: ReleaseAnswer, event: str, evidence: Evidence) -> None:
+        grants = [read_grant(envelope, self.identity) for envelope in answer.grants]
+        leaf = verify_proof(answer.proof, origin=self.identity.log_origin, log_key=self.identity.log)
+        verdict = self.verdict(answer.token)
+        if not verdict.accepted or verdict.evidence != evidence.digest:
+            raise LogInvalid("the broker's token is not a yes to this evidence")
+        leaves.check_decided(leaf, event, evidence=evidence, answer=answer, grants=grants, level=verdict.level)
+
+    def _owned(self, method: str, path: str, kind: type[T], record: object = None) -> T:
+        """A request that an owner signs."""
+        if self._owner is None:
+            raise NotAuthorised("this needs an owner's key", remedy="Give the owner's private key (--identity).")
+        body = b"" if record is None else codec.encode(record)
+        token = sign_request(
+            self._owner, broker=self._fingerprint, method=method, path=path, body=body, now=int(self._clock())
+        )
+        self._identify()  # an owner's word goes to the right broker, or nowhere
+        return codec.decode(kind, self._send(method, path, body, {"authorization": f"Bearer {token}"}))
+
+    def _post(self, path: str, record: object, kind: type[T]) -> T:
+        return codec.decode(kind, self._send("POST", path, codec.encode(record)))
+
+    def _send(self, method: str, path: str, body: bytes, headers: dict[str, str] | None = None) -> bytes:
+        """The body of a yes, of bounded size. Raises what the broker raised, or `ServiceUnavailable`."""
+        sent = {"content-type": "application/json", "accept-encoding": "identity", **(headers or {})}
+        try:
+            with self._http.stream(method, path, content=body, headers=sent) as response:
+                answer = bytearray()
+                for part in response.iter_raw():
+                    answer += part
+                    if len(answer) > wire.MAX_ANSWER_BYTES:
+                        raise MalformedRecord(f"the broker's answer exceeds {wire.MAX_ANSWER_BYTES} bytes")
+                status = response.status_code
+        except httpx2.HTTPError as error:
+            raise ServiceUnavailable("the broker does not answer", detail=type(error).__name__) from None
+        if status != 200:  # noqa: PLR2004 (the one status of a yes)
+            raise from_problem(bytes(answer), status)
+        return bytes(answer)
+
+
+def _segment(name: str) -> str:
+    """`name` as one segment of a path, whatever is in it."""
+    return quote(name, safe="")

@@ -1,0 +1,212 @@
+"""Decisions: what must hold for a key to be released or a lease to be renewed, and the answer that follows.
+
+Knows: the conditions, in order. Does not know: nonces, transactions (`broker`), or how evidence is judged (the
+appraiser it is given). Everything here happens before anything is written: a `Yes` is only an intention until its
+transaction is durable, and `still_holds` is asked again inside it. The tie between an artifact's digest and its
+artifact id stands in the artifact itself; the measured worker checks it, a broker, which never sees artifacts, puts
+both into the grant.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Protocol
+
+from cryptography.hazmat.primitives.asymmetric.ec import EllipticCurvePublicKey
+
+from strongroom.appraisal import ear
+from strongroom.appraisal.appraise import require
+from strongroom.appraisal.policies import open_policy
+from strongroom.errors import ReleaseRefused
+from strongroom.records.envelope import Envelope
+from strongroom.records.evidence import Evidence, EvidenceBundle
+from strongroom.records.policy import Policy
+from strongroom.records.release import Challenge, Grant, GrantContext, Leaf, Lease, ReleaseRequest, RenewalRequest
+from strongroom.records.verdict import Verdict
+from strongroom.release import leases, leaves
+from strongroom.release.grants import seal_grant, sign_grant
+from strongroom.release.keys import KeyRing
+from strongroom.release.state import BrokerKeys
+from strongroom.release.stores.port import KeyState, Reader, StoredKey, StoredLease, StoredPolicy
+from strongroom.release.wire import MAX_KEYS_PER_REQUEST
+
+
+class Appraiser(Protocol):
+    """Judges evidence under one policy; the trust anchors are its own. Raises `MalformedEvidence`."""
+
+    def __call__(self, bundle: EvidenceBundle, *, policy: Policy, nonce: bytes, purpose: str, now: int) -> Verdict: ...
+
+
+@dataclass(frozen=True, slots=True)
+class Facts:
+    """What a decision rests on: the keys asked for, each of their policies once, in that order, and the lease if any."""
+
+    keys: tuple[StoredKey, ...]
+    policies: tuple[StoredPolicy, ...]
+    lease: StoredLease | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Yes:
+    """An intended answer: the lease as it will stand, the token, the grants, and the leaf that says so."""
+
+    facts: Facts
+    lease: Lease
+    seconds: int
+    token: str
+    grants: tuple[Envelope, ...]
+    leaf: Leaf
+
+
+def release_facts(reader: Reader, request: ReleaseRequest) -> Facts:
+    """Raises `ReleaseRefused` where a key or its policy is missing or retired: default deny."""
+    if not 1 <= len(request.keys) <= MAX_KEYS_PER_REQUEST:
+        raise ReleaseRefused(f"a request asks for 1 to {MAX_KEYS_PER_REQUEST} keys", detail="keys.count")
+    found = [reader.key(wanted.wrapped.key_id, wanted.wrapped.key_version) for wanted in request.keys]
+    return _facts(reader, found)
+
+
+def renewal_facts(reader: Reader, request: RenewalRequest, *, now: int) -> Facts:
+    """Raises `LeaseEnded`, or `ReleaseRefused` where a key was retired meanwhile."""
+    stored = reader.lease(request.lease_id)
+    lease = leases.check_active(stored.lease if stored else None, now=now)
+    evidence = request.bundle.evidence
+    leases.check_same_worker(lease, evidence.keyset.digest, evidence.statement.digest)
+    facts = _facts(reader, [reader.key(key_id) for key_id in lease.key_ids])
+    return Facts(facts.keys, facts.policies, stored)
+
+
+def still_holds(reader: Reader, facts: Facts, *, now: int) -> None:
+    """Asked inside the transaction: nothing changed while the evidence was judged.
+
+    Raises `ReleaseRefused` or `LeaseEnded`.
+    """
+    if facts.lease is not None:
+        leases.check_active(_lease_now(reader, facts.lease), now=now)
+    same_keys = all(reader.key(key.id, key.version) == key for key in facts.keys)
+    if not same_keys or any(reader.policy(policy.id) != policy for policy in facts.policies):
+        raise ReleaseRefused("a key or its policy changed while this was decided", detail="facts.changed")
+
+
+class Judge:
+    """Decides, with a broker's keys and the public keys of its owners, who sign policies."""
+
+    def __init__(
+        self, keys: BrokerKeys, ring: KeyRing, *, appraiser: Appraiser, owners: Sequence[EllipticCurvePublicKey]
+    ) -> None:
+        self._keys, self._ring = keys, ring
+        self._appraiser, self._owners = appraiser, owners
+        self._fingerprint = keys.identity.fingerprint
+
+    def release(self, request: ReleaseRequest, facts: Facts, *, now: int) -> Yes:
+        """The answer to a worker's first proof. Raises `AppraisalRefused`, `ReleaseRefused` or `MalformedEvidence`."""
+        evidence = request.bundle.evidence
+        for wanted in request.keys:
+            if wanted.wrapped.broker != self._fingerprint:
+                raise ReleaseRefused("this key was wrapped by another broker", detail="key.broker")
+            if wanted.artifact not in evidence.statement.artifacts:
+                raise ReleaseRefused("the statement does not name the artifact asked for", detail="statement.artifacts")
+        policies, verdict = self._appraise(request.bundle, request.challenge, facts, now=now)
+        seconds = leases.term(evidence.keyset, [policy.lease_seconds for policy in policies], now=now)
+        token = self._token(verdict)
+        lease = leases.begin(
+            leases.new_id(),
+            evidence,
+            policy_id=facts.keys[0].policy_id,
+            key_ids=tuple(dict.fromkeys(key.id for key in facts.keys)),
+            token=token,
+            now=now,
+            seconds=seconds,
+        )
+        grants = self._grants(request, facts, lease, seconds)
+        leaf = leaves.decided(
+            leaves.RELEASE,
+            lease,
+            time=now,
+            evidence=evidence.digest,
+            token=token,
+            level=verdict.level,
+            seconds=seconds,
+            policies=[policy.digest for policy in facts.policies],
+            grants=[grant.digest for grant in grants],
+        )
+        return Yes(facts, lease, seconds, token, tuple(sign_grant(grant, self._keys.signing) for grant in grants), leaf)
+
+    def renewal(self, request: RenewalRequest, facts: Facts, *, now: int) -> Yes:
+        """The answer to a worker's fresh proof for a lease it has. Raises as `release` does."""
+        evidence = request.bundle.evidence
+        policies, verdict = self._appraise(request.bundle, request.challenge, facts, now=now)
+        seconds = leases.term(evidence.keyset, [policy.lease_seconds for policy in policies], now=now)
+        token = self._token(verdict)
+        before = leases.check_active(facts.lease.lease if facts.lease else None, now=now)
+        lease = leases.renew(before, token=token, now=now, seconds=seconds)
+        leaf = leaves.decided(
+            leaves.RENEWAL,
+            lease,
+            time=now,
+            evidence=evidence.digest,
+            token=token,
+            level=verdict.level,
+            seconds=seconds,
+            policies=[policy.digest for policy in facts.policies],
+        )
+        return Yes(facts, lease, seconds, token, (), leaf)
+
+    def _appraise(
+        self, bundle: EvidenceBundle, challenge: Challenge, facts: Facts, *, now: int
+    ) -> tuple[list[Policy], Verdict]:
+        """Every policy must admit the evidence.
+
+        The verdict that becomes the token is that under the first key's policy.
+        """
+        policies = [open_policy(Envelope.from_bytes(stored.envelope), self._owners) for stored in facts.policies]
+        verdicts = [
+            require(self._appraiser(bundle, policy=policy, nonce=challenge.nonce, purpose=challenge.purpose, now=now))
+            for policy in policies
+        ]
+        return policies, verdicts[0]
+
+    def _grants(self, request: ReleaseRequest, facts: Facts, lease: Lease, seconds: int) -> list[Grant]:
+        digests = {policy.id: policy.digest for policy in facts.policies}
+        evidence: Evidence = request.bundle.evidence
+        grants = []
+        for wanted, key in zip(request.keys, facts.keys, strict=True):
+            context = GrantContext(
+                nonce=request.challenge.nonce,
+                keyset=lease.keyset,
+                statement=lease.statement,
+                evidence=evidence.digest,
+                policy=digests[key.policy_id],
+                key_id=key.id,
+                use=wanted.use,
+                artifact=wanted.artifact,
+                artifact_id=wanted.wrapped.artifact_id,
+                lease_id=lease.id,
+                lease_seconds=seconds,
+                expires=lease.expires,
+            )
+            grants.append(seal_grant(self._ring.unwrap(key, wanted.wrapped), context, evidence.keyset.release))
+        return grants
+
+    def _token(self, verdict: Verdict) -> str:
+        return ear.to_token(verdict, self._keys.token, issuer=self._fingerprint)
+
+
+def _facts(reader: Reader, found: Sequence[StoredKey | None]) -> Facts:
+    keys = []
+    policies: dict[str, StoredPolicy] = {}
+    for key in found:
+        if key is None or key.state is not KeyState.ACTIVE:
+            raise ReleaseRefused("there is no such key, or it is retired", detail="key.unknown")
+        policy = reader.policy(key.policy_id)
+        if policy is None:
+            raise ReleaseRefused("this key has no policy yet, and so is released to nobody", detail="policy.missing")
+        keys.append(key)
+        policies[policy.id] = policy
+    return Facts(tuple(keys), tuple(policies.values()))
+
+
+def _lease_now(reader: Reader, lease: StoredLease) -> Lease | None:
+    stored = reader.lease(lease.lease.id)
+    return stored.lease if stored else None

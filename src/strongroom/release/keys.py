@@ -1,0 +1,104 @@
+"""Owners' keys at a broker: key-encryption keys (KEKs) under one root key, and data keys under them.
+
+Knows: how keys are wrapped and what each wrapping is bound to. Does not know: where rows are kept, or who may ask. All
+wrapping is AES-256-GCM with a random nonce of 96 bits (NIST SP 800-38D section 8.2.2: at most 2**32 wrappings under one
+key). Bound as associated data: a KEK to its id and version, a data key to broker, key id, version and artifact id, so
+that neither passes for another. Not covered: a root key in an HSM, rotation, keys in locked memory.
+"""
+
+from __future__ import annotations
+
+import secrets
+from collections.abc import Mapping
+
+from cryptography.exceptions import InvalidTag
+from cryptography.hazmat.primitives.ciphers.aead import AESGCM
+
+from strongroom.crypto.hpke import ReleaseKey, seal_to
+from strongroom.errors import Refused, ReleaseRefused, StoreUnavailable, Unreadable
+from strongroom.records import codec
+from strongroom.records.digest import Digest, frame
+from strongroom.records.release import WrappedKey
+from strongroom.release.grants import DATA_KEY_BYTES
+from strongroom.release.stores.port import KeyState, StoredKey
+from strongroom.release.wire import WrapContext, WrapRequest
+
+KEY_BYTES = 32
+NONCE_BYTES = 12
+ARTIFACT_ID_LIMIT = 64
+KEK_TAG = "strongroom/kek/v1"
+
+
+class KeyRing:
+    """Makes and uses KEKs under `root` (32 bytes), for the broker with this fingerprint."""
+
+    def __init__(self, root: bytes, broker: Digest) -> None:
+        self._root, self._broker = root, broker
+
+    def create(self, key_id: str, policy_id: str, *, version: int = 1, now: int) -> StoredKey:
+        """A new random KEK, wrapped."""
+        wrapped = _seal(self._root, secrets.token_bytes(KEY_BYTES), _kek_context(key_id, version))
+        return StoredKey(key_id, version, policy_id, wrapped, KeyState.ACTIVE, now)
+
+    def wrap(self, key: StoredKey, artifact_id: bytes, data_key: bytes) -> WrappedKey:
+        """`data_key` (32 bytes) under `key`. Raises `ReleaseRefused` or `StoreUnavailable`."""
+        if len(data_key) != DATA_KEY_BYTES or not 1 <= len(artifact_id) <= ARTIFACT_ID_LIMIT:
+            raise ReleaseRefused(f"a data key has {DATA_KEY_BYTES} bytes, an artifact id 1 to {ARTIFACT_ID_LIMIT}")
+        context = self._data_key_context(key.id, key.version, artifact_id)
+        ciphertext = _seal(self._kek(key), data_key, context)
+        return WrappedKey(key.id, key.version, self._broker, artifact_id, ciphertext)
+
+    def unwrap(self, key: StoredKey, wrapped: WrappedKey) -> bytes:
+        """The data key (32 bytes) in `wrapped`. Raises `ReleaseRefused` or `StoreUnavailable`."""
+        context = self._data_key_context(wrapped.key_id, wrapped.key_version, wrapped.artifact_id)
+        try:
+            return _open(self._kek(key), wrapped.ciphertext, context)
+        except InvalidTag:
+            raise ReleaseRefused("this wrapped key was changed or is another key's", detail="key.wrapped") from None
+
+    def _kek(self, key: StoredKey) -> bytes:
+        try:
+            return _open(self._root, key.wrapped, _kek_context(key.id, key.version))
+        except InvalidTag:
+            raise StoreUnavailable(
+                "a stored key does not open under this broker's root key",
+                remedy="Restore the database and the keys of the same broker together.",
+            ) from None
+
+    def _data_key_context(self, key_id: str, version: int, artifact_id: bytes) -> bytes:
+        members = {"broker": self._broker, "key_id": key_id, "key_version": version, "artifact_id": artifact_id}
+        return _context(WrappedKey.TYPE, members)
+
+
+def seal_to_broker(wrapping: bytes, data_key: bytes, context: WrapContext) -> WrapRequest:
+    """The owner's side: `data_key` on its way to be wrapped, sealed to a broker's `wrapping` key (1216 bytes)."""
+    encapsulation, ciphertext = seal_to(wrapping, data_key, codec.encode(context))
+    return WrapRequest(context.artifact_id, encapsulation, ciphertext)
+
+
+def open_at_broker(private: ReleaseKey, request: WrapRequest, context: WrapContext) -> bytes:
+    """The broker's side: the data key in `request`. Raises `ReleaseRefused`."""
+    try:
+        return private.open(request.encapsulation, request.ciphertext, codec.encode(context))
+    except (Refused, Unreadable) as error:
+        raise ReleaseRefused("this data key was not sealed for this key of this broker", detail=error.code) from None
+
+
+def _kek_context(key_id: str, version: int) -> bytes:
+    return _context(KEK_TAG, {"key_id": key_id, "version": version})
+
+
+def _context(tag: str, members: Mapping[str, object]) -> bytes:
+    return frame(tag, codec.encode(members))
+
+
+def _seal(key: bytes, plaintext: bytes, context: bytes) -> bytes:
+    nonce = secrets.token_bytes(NONCE_BYTES)
+    return nonce + AESGCM(key).encrypt(nonce, plaintext, context)
+
+
+def _open(key: bytes, sealed: bytes, context: bytes) -> bytes:
+    """Raises `InvalidTag`, also where there are too few bytes to hold a nonce and a tag."""
+    if len(sealed) < NONCE_BYTES + 16:
+        raise InvalidTag
+    return AESGCM(key).decrypt(sealed[:NONCE_BYTES], sealed[NONCE_BYTES:], context)

@@ -1,0 +1,102 @@
+"""The leaves of the broker's log: what each event writes down, and how a worker checks that its own is there.
+
+Knows: the order of digests in each leaf. Does not know: the log (`log`), or what led to an event.
+
+    event       subject     digests                                                              detail
+    release     lease id    keyset, statement, evidence, token, chain, policies…, grants…        level, lease_seconds
+    renewal     lease id    keyset, statement, evidence, token, chain, policies…                 level, lease_seconds
+    refusal     purpose     evidence, keyset                                                     code, checks, how many unlogged
+    revocation  lease id    keyset, who                                                          what was revoked
+    policy      policy id   policy, who                                                          version
+    key         key id      who (, artifact)                                                     created, wrapped, retired
+    receipts    lease id    keyset, root                                                         count, sequence
+
+Leaves are public: no names of people, no names of files, no secrets. `who` is the fingerprint of an owner's public key.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from strongroom.errors import AppraisalRefused, LogInvalid, StrongroomError
+from strongroom.records.digest import Digest, digest_bytes
+from strongroom.records.evidence import Evidence
+from strongroom.records.release import Grant, Leaf, Lease, ReleaseAnswer
+from strongroom.records.verdict import Level
+from strongroom.release.chain import token_digest
+from strongroom.release.wire import ReceiptsRoot
+
+RELEASE, RENEWAL, REFUSAL, REVOCATION = "release", "renewal", "refusal", "revocation"
+POLICY, KEY, RECEIPTS = "policy", "key", "receipts"
+MAX_DETAIL = 512
+CHAIN = 4
+"""Where the chain's head stands among the digests of a release or a renewal."""
+
+
+def decided(
+    event: str,
+    lease: Lease,
+    *,
+    time: int,
+    evidence: Digest,
+    token: str,
+    level: Level,
+    seconds: int,
+    policies: Sequence[Digest],
+    grants: Sequence[Digest] = (),
+) -> Leaf:
+    """The leaf of a yes: `event` is `RELEASE` or `RENEWAL`; `lease` is as it stands after it."""
+    digests = (lease.keyset, lease.statement, evidence, token_digest(token), lease.chain, *policies, *grants)
+    return Leaf(event, time, lease.id, digests, _decision(level, seconds))
+
+
+def refused(error: StrongroomError, *, time: int, purpose: str, evidence: Evidence, unlogged: int) -> Leaf:
+    """The leaf of a no; `unlogged` is how many before it were too many to write down."""
+    checks = ",".join(error.failed) if isinstance(error, AppraisalRefused) else error.detail
+    detail = f"code={error.code} unlogged={unlogged} checks={checks}"
+    return Leaf(REFUSAL, time, purpose, (evidence.digest, evidence.keyset.digest), detail[:MAX_DETAIL])
+
+
+def revoked(lease: Lease, *, time: int, who: Digest, what: str) -> Leaf:
+    """The leaf of an ended lease; `what` the owner named: lease, key or policy."""
+    return Leaf(REVOCATION, time, lease.id, (lease.keyset, who), what)
+
+
+def policy_put(policy_id: str, version: int, *, time: int, policy: Digest, who: Digest) -> Leaf:
+    """The leaf of a policy's new version."""
+    return Leaf(POLICY, time, policy_id, (policy, who), f"version={version}")
+
+
+def key_event(key_id: str, what: str, *, time: int, who: Digest, artifact_id: bytes | None = None) -> Leaf:
+    """The leaf of an act on a key: created, wrapped (for an artifact) or retired."""
+    artifact = () if artifact_id is None else (digest_bytes(artifact_id),)
+    return Leaf(KEY, time, key_id, (who, *artifact), what)
+
+
+def receipts_posted(root: ReceiptsRoot, *, keyset: Digest, time: int) -> Leaf:
+    """The leaf of a Merkle root over receipts, under the lease of `keyset`."""
+    logged = Digest(f"sha256:{root.root.hex()}")
+    return Leaf(RECEIPTS, time, root.lease_id, (keyset, logged), f"count={root.count} sequence={root.sequence}")
+
+
+def check_decided(
+    leaf: Leaf, event: str, *, evidence: Evidence, answer: ReleaseAnswer, grants: Sequence[Grant], level: Level
+) -> None:
+    """The worker's side: `leaf` says that this `answer` was given to this `evidence`. Raises `LogInvalid`.
+
+    So the log's signature covers also what nothing else in the answer signs: the lease's id and its seconds.
+    """
+    wanted = (evidence.keyset.digest, evidence.statement.digest, evidence.digest, token_digest(answer.token))
+    holds = (
+        leaf.event == event
+        and leaf.subject == answer.lease_id
+        and leaf.digests[:CHAIN] == wanted
+        and leaf.digests[len(leaf.digests) - len(grants) :] == tuple(grant.digest for grant in grants)
+        and leaf.detail == _decision(level, answer.lease_seconds)
+    )
+    if not holds:
+        raise LogInvalid("the broker logged something else than what it answered")
+
+
+def _decision(level: Level, seconds: int) -> str:
+    return f"level={level.value} lease_seconds={seconds}"

@@ -1,0 +1,42 @@
+"""A broker from a state directory: keys, database, profile, appraiser, put together.
+
+Knows: which parts belong together. Does not know: what any of them does.
+"""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Sequence
+from pathlib import Path
+
+from cryptography.hazmat.primitives.asymmetric.ec import EllipticCurvePublicKey
+
+from strongroom.appraisal.appraise import appraise
+from strongroom.release import state
+from strongroom.release.broker import Broker
+from strongroom.release.profile import PRODUCTION, check_profile
+from strongroom.tee.anchors import TrustAnchor
+
+
+def open_broker(
+    directory: Path,
+    *,
+    anchors: Sequence[TrustAnchor],
+    owners: Sequence[EllipticCurvePublicKey],
+    profile: str = PRODUCTION,
+) -> Broker:
+    """The broker whose state lies in `directory`, made there at the first start.
+
+    Raises `UsageError` or `SimulationNotAccepted` (see `profile`), `FileUnreadable` (keys) or `StoreUnavailable`
+    (database).
+    """
+    from strongroom.release.stores.sqlite import SqliteStore  # the only room with SQLAlchemy; workers do without
+
+    check_profile(profile, anchors)
+    keys = state.load_or_create(directory)
+    store = SqliteStore(directory / state.DATABASE)
+    try:
+        return Broker(store, keys, appraiser=functools.partial(appraise, anchors=tuple(anchors)), owner_keys=owners)
+    except BaseException:
+        store.close()
+        raise

@@ -1,0 +1,101 @@
+"""Who speaks as an owner: a short token for one request, signed with the owner's P-256 key (ES256, RFC 7515).
+
+Knows: how a token is made and checked. Does not know: whether it was used before (the store does), or what an owner may
+do. A token names the broker, the method, the path and the body's digest, holds for at most 60 s and is used once; so
+one that leaks from a log or a proxy is worth nothing. There is no shared secret, and no owner that was not named when
+the broker was started.
+"""
+
+from __future__ import annotations
+
+import secrets
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from cryptography.hazmat.primitives.asymmetric.ec import EllipticCurvePrivateKey, EllipticCurvePublicKey
+from joserfc import jws
+from joserfc.errors import JoseError
+from joserfc.jwk import ECKey
+
+from strongroom.crypto.signatures import fingerprint
+from strongroom.errors import MalformedRecord, NotAuthorised, UsageError
+from strongroom.records import codec
+from strongroom.records.digest import Digest, digest_bytes
+
+ALGORITHM = "ES256"
+CURVE = "secp256r1"
+TOKEN_TYPE = "strongroom-owner+jwt"  # noqa: S105 (a media type)
+LIFETIME_SECONDS = 60
+SKEW_SECONDS = 30
+MAX_TOKEN_CHARACTERS = 4096
+JTI_BYTES = 16
+
+
+@dataclass(frozen=True, slots=True)
+class OwnerClaims:
+    """What an owner's token says, in the names of RFC 7519 where it has them: for whom, when, once, for which request."""
+
+    aud: Digest
+    iat: int
+    exp: int
+    jti: bytes
+    method: str
+    path: str
+    body_sha256: Digest
+
+
+def sign_request(key: EllipticCurvePrivateKey, *, broker: Digest, method: str, path: str, body: bytes, now: int) -> str:
+    """A token for one request to the broker with this fingerprint. Raises `UsageError`."""
+    if key.curve.name != CURVE:
+        raise UsageError("an owner's key is on P-256", remedy="Make one with `strongroom keys identity`.")
+    claims = OwnerClaims(
+        aud=broker,
+        iat=now,
+        exp=now + LIFETIME_SECONDS,
+        jti=secrets.token_bytes(JTI_BYTES),
+        method=method,
+        path=path,
+        body_sha256=digest_bytes(body),
+    )
+    header = {"alg": ALGORITHM, "kid": fingerprint(key.public_key()), "typ": TOKEN_TYPE}
+    return jws.serialize_compact(header, codec.encode(claims), ECKey.import_key(key), algorithms=[ALGORITHM])
+
+
+def check_request(
+    token: str,
+    owners: Sequence[EllipticCurvePublicKey],
+    *,
+    broker: Digest,
+    method: str,
+    path: str,
+    body: bytes,
+    now: int,
+) -> tuple[Digest, OwnerClaims]:
+    """Who signed `token`, and its claims, if it is for exactly this request now. Raises `NotAuthorised`.
+
+    The caller's duty that remains: `jti` must be used once.
+    """
+    who, claims = _open(token, owners)
+    wanted = (broker, method, path, digest_bytes(body))
+    if (claims.aud, claims.method, claims.path, claims.body_sha256) != wanted:
+        raise NotAuthorised("this token was signed for another request", detail="request")
+    in_time = claims.iat - SKEW_SECONDS <= now < claims.exp <= claims.iat + LIFETIME_SECONDS
+    if not in_time or len(claims.jti) != JTI_BYTES:
+        raise NotAuthorised("this token has expired", detail="time", remedy="Check both clocks and sign anew.")
+    return who, claims
+
+
+def _open(token: str, owners: Sequence[EllipticCurvePublicKey]) -> tuple[Digest, OwnerClaims]:
+    if not token or len(token) > MAX_TOKEN_CHARACTERS or not token.isascii():
+        raise NotAuthorised("this request needs an owner's signature", detail="token")
+    for owner in owners:
+        try:
+            found = jws.deserialize_compact(token, ECKey.import_key(owner), algorithms=[ALGORITHM])
+            if found.headers().get("typ") != TOKEN_TYPE:
+                raise NotAuthorised("this is another kind of token", detail="typ")
+            return fingerprint(owner), codec.decode(OwnerClaims, found.payload or b"")
+        except (JoseError, ValueError):
+            continue
+        except MalformedRecord:
+            raise NotAuthorised("this token does not say what it must", detail="claims") from None
+    raise NotAuthorised("no owner of this broker signed this request", detail="signature")

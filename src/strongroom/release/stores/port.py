@@ -1,0 +1,171 @@
+"""What the broker's rules need of a database: a port of two verbs, `read` and `write`, over one kind of transaction.
+
+Knows: the rows and the promises. Does not know: any database. The promises:
+- `write(work)` runs `work` alone; when it returns, all that `work` wrote is durable, and when it raises, nothing is. A
+  store may run several works in one commit, as long as each keeps that promise; so `work` must not wait for anything
+  outside.
+- `read(work)` sees one consistent state, never half of a `write`.
+- A private key is in a row only wrapped, a data key never, an answer only with sealed grants.
+Every method may raise `StoreUnavailable`.
+"""
+
+from __future__ import annotations
+
+import enum
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Protocol, TypeVar
+
+from strongroom.records.digest import Digest
+from strongroom.records.release import Lease
+
+T = TypeVar("T")
+
+
+class KeyState(enum.StrEnum):
+    """A retired key wraps and releases nothing, and leases that hold it are not renewed; there is no way back."""
+
+    ACTIVE = "active"
+    RETIRED = "retired"
+
+
+@dataclass(frozen=True, slots=True)
+class StoredKey:
+    """One version of a key-encryption key: `wrapped` is it under the root key, which is never in the store."""
+
+    id: str
+    version: int
+    policy_id: str
+    wrapped: bytes
+    state: KeyState
+    created: int
+
+
+@dataclass(frozen=True, slots=True)
+class StoredPolicy:
+    """One version of a policy, in the envelope that its owner signed."""
+
+    id: str
+    version: int
+    digest: Digest
+    envelope: bytes
+
+
+@dataclass(frozen=True, slots=True)
+class StoredLease:
+    """A lease, the key that signs the receipts made under it (Ed25519, 32 bytes), and the last sequence of them logged.
+
+    The lease's state is `ACTIVE` or `REVOKED` here; whether it has expired is a question of the time that asks.
+    """
+
+    lease: Lease
+    receipt_key: bytes
+    receipts_sequence: int
+
+
+@dataclass(frozen=True, slots=True)
+class StoredAnswer:
+    """What was answered to a request, to answer the same bytes the same way: a yes, or the problem of a no."""
+
+    released: bool
+    body: bytes
+
+
+class Reader(Protocol):
+    """One consistent state of the store."""
+
+    def is_consumed(self, scope: str, nonce: bytes, expires: int) -> bool:
+        """Whether `consume` of the same would be False."""
+        ...
+
+    def answer(self, request: Digest, now: int) -> StoredAnswer | None:
+        """The answer kept for a request, if it is to be kept beyond `now`."""
+        ...
+
+    def key(self, key_id: str, version: int | None = None) -> StoredKey | None:
+        """One version of a key, or the newest."""
+        ...
+
+    def keys(self) -> tuple[StoredKey, ...]: ...
+
+    def policy(self, policy_id: str) -> StoredPolicy | None:
+        """The newest version of a policy."""
+        ...
+
+    def policies(self) -> tuple[StoredPolicy, ...]:
+        """The newest version of each policy."""
+        ...
+
+    def lease(self, lease_id: str) -> StoredLease | None: ...
+
+    def leases(self) -> tuple[StoredLease, ...]: ...
+
+    def log_size(self) -> int: ...
+
+    def log_leaves(self, start: int, end: int) -> tuple[bytes, ...]:
+        """The bytes of leaves `start` up to, not including, `end`."""
+        ...
+
+    def log_checkpoint(self) -> str | None:
+        """The newest signed checkpoint."""
+        ...
+
+
+class Transaction(Reader, Protocol):
+    """A reader that can write."""
+
+    def consume(self, scope: str, nonce: bytes, expires: int) -> bool:
+        """Use up `nonce` within `scope`, once: False if it was used before, or expired before what was forgotten."""
+        ...
+
+    def forget(self, now: int) -> None:
+        """Drop nonces and answers that ended by `now`.
+
+        What expired by then counts as consumed from here on, so that a clock set back revives no nonce.
+        """
+        ...
+
+    def keep_answer(self, request: Digest, answer: StoredAnswer, until: int) -> None: ...
+
+    def put_key(self, key: StoredKey) -> bool:
+        """Add a version of a key; False if there is one."""
+        ...
+
+    def set_key_state(self, key_id: str, state: KeyState) -> int:
+        """Set the state of all versions of a key; how many there are."""
+        ...
+
+    def put_policy(self, policy: StoredPolicy) -> bool:
+        """Add a version of a policy; False unless it is newer than the newest."""
+        ...
+
+    def add_lease(self, lease: StoredLease) -> None: ...
+
+    def renew_lease(self, lease: Lease) -> bool:
+        """Store `expires`, `renewals` and `chain` of a lease renewed once.
+
+        False unless it is active and one renewal behind.
+        """
+        ...
+
+    def revoke_lease(self, lease_id: str) -> bool:
+        """False unless it was active."""
+        ...
+
+    def advance_receipts(self, lease_id: str, sequence: int) -> bool:
+        """Set the last sequence of receipts logged under a lease; False unless it grows."""
+        ...
+
+    def log_append(self, leaf: bytes, checkpoint: str) -> None:
+        """Add the next leaf, and the checkpoint over the grown log."""
+        ...
+
+
+class Store(Protocol):
+    """See the promises in the module's head."""
+
+    def read(self, work: Callable[[Reader], T]) -> T: ...
+
+    def write(self, work: Callable[[Transaction], T]) -> T: ...
+
+    def close(self) -> None: ...

@@ -1,0 +1,140 @@
+"""What travels between a broker and those who speak to it, beside the records of release, and where.
+
+Knows: shapes. Does not know: who may say what (`owners`), or what follows from it (`broker`).
+"""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+from typing import ClassVar
+
+from strongroom.errors import UsageError
+from strongroom.records.digest import Digest
+from strongroom.records.release import Lease
+from strongroom.release.stores.port import KeyState
+
+IDENTITY_PATH = "/v1/identity"
+CHALLENGES_PATH = "/v1/challenges"
+RELEASES_PATH = "/v1/releases"
+LEASES_PATH = "/v1/leases"
+RECEIPTS_PATH = "/v1/receipts"
+KEYS_PATH = "/v1/keys"
+POLICIES_PATH = "/v1/policies"
+
+RECEIPTS_PAYLOAD_TYPE = "application/vnd.strongroom.receipts-root.v1+json"
+
+MAX_EVIDENCE_BYTES = 1024 * 1024
+MAX_POLICY_BYTES = 512 * 1024
+MAX_SMALL_BYTES = 64 * 1024
+MAX_ANSWER_BYTES = 4 * 1024 * 1024
+MAX_KEYS_PER_REQUEST = 16
+
+_NAME = re.compile(r"[a-z0-9][a-z0-9._-]{0,63}")
+
+
+def check_name(name: str) -> str:
+    """`name` itself if it can name a key or a policy. Raises `UsageError`."""
+    if _NAME.fullmatch(name) is None:
+        raise UsageError(
+            "a key or a policy is named by 1 to 64 of a-z, 0-9, '.', '_' and '-', the first a letter or digit",
+            remedy="Choose another name.",
+        )
+    return name
+
+
+@dataclass(frozen=True, slots=True)
+class ChallengeRequest:
+    """Asks for a nonce for one purpose."""
+
+    TYPE: ClassVar[str] = "strongroom/challenge-request/v1"
+    purpose: str
+
+
+@dataclass(frozen=True, slots=True)
+class ReceiptsRoot:
+    """The Merkle root (32 bytes) over `count` receipts made under one lease.
+
+    `sequence` grows with each root of a lease. Travels in an envelope signed by the receipt key of the lease's keyset.
+    """
+
+    TYPE: ClassVar[str] = "strongroom/receipts-root/v1"
+    lease_id: str
+    sequence: int
+    count: int
+    root: bytes
+
+
+@dataclass(frozen=True, slots=True)
+class KeyCreation:
+    """Asks for a new key under a policy, which may be put later; until it is, the key is released to nobody."""
+
+    TYPE: ClassVar[str] = "strongroom/key-creation/v1"
+    key_id: str
+    policy_id: str
+
+
+@dataclass(frozen=True, slots=True)
+class WrapContext:
+    """What a data key on its way to the broker is bound to; its canonical bytes are the HPKE `info`."""
+
+    TYPE: ClassVar[str] = "strongroom/wrap-context/v1"
+    broker: Digest
+    key_id: str
+    artifact_id: bytes
+
+
+@dataclass(frozen=True, slots=True)
+class WrapRequest:
+    """A data key sealed to the broker's `wrapping` key, to be wrapped under the owner's key."""
+
+    TYPE: ClassVar[str] = "strongroom/wrap-request/v1"
+    artifact_id: bytes
+    encapsulation: bytes
+    ciphertext: bytes
+
+
+@dataclass(frozen=True, slots=True)
+class KeyInfo:
+    """A key as its owner sees it: never the key itself."""
+
+    TYPE: ClassVar[str] = "strongroom/key-info/v1"
+    key_id: str
+    version: int
+    policy_id: str
+    state: KeyState
+    created: int
+
+
+@dataclass(frozen=True, slots=True)
+class PolicyInfo:
+    """A policy's newest version."""
+
+    TYPE: ClassVar[str] = "strongroom/policy-info/v1"
+    id: str
+    version: int
+    digest: Digest
+
+
+@dataclass(frozen=True, slots=True)
+class KeyList:
+    """All keys of a broker."""
+
+    TYPE: ClassVar[str] = "strongroom/key-list/v1"
+    keys: tuple[KeyInfo, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class PolicyList:
+    """All policies of a broker."""
+
+    TYPE: ClassVar[str] = "strongroom/policy-list/v1"
+    policies: tuple[PolicyInfo, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class LeaseList:
+    """Leases; as an answer to a revocation, those that it ended."""
+
+    TYPE: ClassVar[str] = "strongroom/lease-list/v1"
+    leases: tuple[Lease, ...]

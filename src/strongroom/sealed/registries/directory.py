@@ -1,0 +1,238 @@
+"""A registry in a folder: an OCI image layout (image-spec 1.1, image-layout.md).
+
+Blobs appear under their digest only when whole and durable; `index.json` is replaced at once, under a lock. Referrers
+are listed by the fallback tag of the distribution spec (`sha256-<hex>`), as registries without the referrers API have it.
+
+Knows: files. Does not know: what it keeps. Not covered: collecting blobs that nothing refers to; file systems without
+locks.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import hashlib
+import os
+import stat
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import rfc8785
+
+from strongroom.errors import FileUnreadable, MalformedArtifact, MalformedRecord, SealBroken
+from strongroom.records import codec
+from strongroom.records.digest import Digest, is_digest
+from strongroom.sealed.files import file_errors, replace_durably, sync_directory, write_all
+from strongroom.sealed.registries.port import (
+    IMAGE_INDEX,
+    IMAGE_MANIFEST,
+    MAX_MANIFEST_BYTES,
+    Descriptor,
+    checked,
+    write_small,
+)
+
+TAG_ANNOTATION = "org.opencontainers.image.ref.name"
+LAYOUT = b'{"imageLayoutVersion":"1.0.0"}'
+_PARTIAL = ".partial-"
+
+
+@dataclass(slots=True)
+class FileBlob:
+    """A blob that is open as a file."""
+
+    fd: int
+    size: int
+
+    def read_into(self, buffer: memoryview, offset: int, /) -> None:
+        with file_errors("a blob cannot be read"):
+            while buffer:
+                count = os.preadv(self.fd, [buffer], offset)
+                if count == 0:
+                    raise SealBroken("a blob ends before its size")
+                buffer, offset = buffer[count:], offset + count
+
+
+@dataclass(slots=True)
+class FileWriter:
+    """A blob on its way into `folder`, in a file of its own that is locked as long as somebody writes to it."""
+
+    folder: Path
+    fd: int
+    partial: Path
+    size: int = 0
+    _hash: Any = field(default_factory=hashlib.sha256)
+
+    def write(self, data: memoryview | bytes, /) -> None:
+        with file_errors("a blob cannot be written"):
+            write_all(self.fd, data)
+        self._hash.update(data)
+        self.size += len(data)
+
+    def commit(self) -> tuple[Digest, int]:
+        digest = Digest("sha256:" + self._hash.hexdigest())
+        with file_errors("a blob cannot be kept"):
+            os.fsync(self.fd)
+            self.partial.replace(self.folder / self._hash.hexdigest())
+            sync_directory(self.folder)
+        return digest, self.size
+
+
+@dataclass(frozen=True, slots=True)
+class DirectoryRegistry:
+    """The OCI layout at `root`, which is made when something is put there."""
+
+    root: Path
+
+    @contextmanager
+    def push_blob(self) -> Iterator[FileWriter]:
+        folder = self.root / "blobs" / "sha256"
+        with file_errors(f"{self.root} cannot be written"):
+            folder.mkdir(parents=True, exist_ok=True)
+            partial = folder / (_PARTIAL + os.urandom(8).hex())
+            with _locked(folder):
+                _sweep(folder)
+                fd = os.open(partial, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o644)
+                fcntl.flock(fd, fcntl.LOCK_EX)
+        try:
+            yield FileWriter(folder, fd, partial)
+        finally:
+            partial.unlink(missing_ok=True)
+            os.close(fd)
+
+    @contextmanager
+    def open_blob(self, digest: Digest) -> Iterator[FileBlob]:
+        with file_errors(f"the blob {digest} cannot be read"):
+            fd = os.open(self._path(digest), os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK)
+        try:
+            about = os.fstat(fd)
+            if not stat.S_ISREG(about.st_mode):
+                raise FileUnreadable(f"the blob {digest} is not a file")
+            yield FileBlob(fd, about.st_size)
+        finally:
+            os.close(fd)
+
+    def put_manifest(self, data: bytes, *, media_type: str, tag: str | None = None) -> Digest:
+        digest = write_small(self, data)
+        if tag is not None:
+            with _locked(self.root):
+                self._name(Descriptor(media_type, digest, len(data)), tag)
+        return digest
+
+    def get_manifest(self, digest: Digest) -> bytes:
+        with self.open_blob(digest) as blob:
+            if blob.size > MAX_MANIFEST_BYTES:
+                raise MalformedArtifact(f"a manifest of {blob.size} bytes exceeds the limit of {MAX_MANIFEST_BYTES}")
+            data = bytearray(blob.size)
+            blob.read_into(memoryview(data), 0)
+        return checked(bytes(data), digest)
+
+    def resolve(self, reference: str) -> Digest:
+        if is_digest(reference):
+            return Digest(reference)
+        found = self._tagged(reference)
+        if found is None:
+            raise FileUnreadable(
+                f"{self.root} has nothing by the name {reference!r}", remedy="Check the reference and its tag."
+            )
+        return found.digest
+
+    def attach(self, subject: Digest, data: bytes, *, artifact_type: str) -> Digest:
+        digest = write_small(self, data)
+        entry = {**Descriptor(IMAGE_MANIFEST, digest, len(data)).to_json(), "artifactType": artifact_type}
+        with _locked(self.root):
+            entries = [item for item in self._referrer_entries(subject) if item.get("digest") != digest]
+            listing = rfc8785.dumps({"schemaVersion": 2, "mediaType": IMAGE_INDEX, "manifests": [*entries, entry]})
+            write_small(self, listing)
+            self._name(Descriptor.of(IMAGE_INDEX, listing), fallback_tag(subject))
+        return digest
+
+    def referrers(self, subject: Digest, artifact_type: str) -> tuple[Digest, ...]:
+        entries = self._referrer_entries(subject)
+        return tuple(Descriptor.from_json(item).digest for item in entries if item.get("artifactType") == artifact_type)
+
+    def discard(self, digests: tuple[Digest, ...]) -> None:
+        for digest in digests:
+            self._path(digest).unlink(missing_ok=True)
+        for place in (self.root / "blobs" / "sha256", self.root / "blobs", self.root):
+            with suppress(OSError):  # others keep something there
+                place.rmdir()
+
+    def _path(self, digest: Digest) -> Path:
+        return self.root / "blobs" / "sha256" / digest.removeprefix("sha256:")
+
+    def _referrer_entries(self, subject: Digest) -> list[dict[str, Any]]:
+        listed = self._tagged(fallback_tag(subject))
+        return [] if listed is None else _entries(self.get_manifest(listed.digest))
+
+    def _tagged(self, tag: str) -> Descriptor | None:
+        for entry in self._index():
+            annotations = entry.get("annotations")
+            if isinstance(annotations, dict) and annotations.get(TAG_ANNOTATION) == tag:
+                return Descriptor.from_json(entry)
+        return None
+
+    def _index(self) -> list[dict[str, Any]]:
+        place = self.root / "index.json"
+        if not place.exists():
+            return []
+        with file_errors(f"{self.root} is not an OCI layout"), place.open("rb") as file:
+            return _entries(file.read(MAX_MANIFEST_BYTES + 1))
+
+    def _name(self, descriptor: Descriptor, tag: str) -> None:
+        """Point `tag` at `descriptor`; the lock is held."""
+        index = self.root / "index.json"
+        kept = []
+        for entry in self._index():
+            annotations = entry.get("annotations")
+            if not isinstance(annotations, dict) or annotations.get(TAG_ANNOTATION) != tag:
+                kept.append(entry)
+        named = {**descriptor.to_json(), "annotations": {TAG_ANNOTATION: tag}}
+        with file_errors(f"{self.root} cannot be written"):
+            replace_durably(self.root / "oci-layout", LAYOUT)
+            replace_durably(
+                index, rfc8785.dumps({"schemaVersion": 2, "mediaType": IMAGE_INDEX, "manifests": [*kept, named]})
+            )
+
+
+def fallback_tag(subject: Digest) -> str:
+    """The tag that lists referrers where there is no API for them (distribution-spec, Referrers Tag Schema)."""
+    return subject.replace(":", "-")
+
+
+def _entries(data: bytes) -> list[dict[str, Any]]:
+    """The `manifests` of an image index. Raises `MalformedArtifact`."""
+    try:
+        value = codec.parse_json(data, limit=MAX_MANIFEST_BYTES)
+    except MalformedRecord as error:
+        raise MalformedArtifact(f"an image index does not parse: {error.message}") from None
+    entries = value.get("manifests") if isinstance(value, dict) else None
+    if not isinstance(entries, list) or not all(isinstance(entry, dict) for entry in entries):
+        raise MalformedArtifact("this is not an image index")
+    return entries
+
+
+@contextmanager
+def _locked(folder: Path) -> Iterator[None]:
+    """Hold the lock of a folder; other writers wait, readers do not."""
+    with file_errors(f"{folder} cannot be locked"):
+        fd = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    try:
+        fcntl.flock(fd, fcntl.LOCK_EX)
+        yield
+    finally:
+        os.close(fd)
+
+
+def _sweep(folder: Path) -> None:
+    """Remove what writers left that were killed: partial files that nobody holds locked. The folder is locked."""
+    for partial in folder.glob(_PARTIAL + "*"):
+        with suppress(OSError):
+            fd = os.open(partial, os.O_RDONLY | os.O_CLOEXEC)
+            try:
+                fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                partial.unlink()
+            finally:
+                os.close(fd)

@@ -1,0 +1,150 @@
+"""Seal: plain files become a signed artifact in a registry. They are read once, and nothing plain is written anywhere.
+
+Order: the files' streams, then the sealed index with the inner signature, the manifest, the outer signature, and last
+the tag. Whoever finds the tag finds all of it; a sealing that fails takes back what it had put there.
+
+Knows: the order. Does not know: who may open it (`wrap`), where it lies (`registry`).
+"""
+
+from __future__ import annotations
+
+import io
+import secrets
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TypeAlias
+
+from strongroom.crypto import segments
+from strongroom.crypto.segments import Random
+from strongroom.crypto.signatures import SigningKey
+from strongroom.errors import UsageError
+from strongroom.records import codec
+from strongroom.records.artifact import (
+    ARTIFACT_ID_BYTES,
+    ArtifactKind,
+    SealedFile,
+    SealedIndex,
+    SealHeader,
+    StreamContext,
+)
+from strongroom.records.digest import Digest
+from strongroom.sealed import signing
+from strongroom.sealed.manifest import LAYER_TYPE, Manifest
+from strongroom.sealed.outer import sign_artifact
+from strongroom.sealed.registries.port import IMAGE_MANIFEST, Descriptor, Registry, write_small
+from strongroom.sealed.source import PlainFile, find_files, opened, padding
+from strongroom.sealed.wrapping import Wrap
+
+MAX_PADDING = 1 << 30
+
+Progress: TypeAlias = Callable[[int, int], None]
+"""Told how many bytes of how many are done."""
+
+
+@dataclass(frozen=True, slots=True)
+class SealedArtifact:
+    """What sealing made: the artifact's digest, its manifest, and the sealed index for the owner's eyes."""
+
+    digest: Digest
+    manifest: Manifest
+    index: SealedIndex
+
+
+def seal(
+    source: Path,
+    registry: Registry,
+    *,
+    kind: ArtifactKind,
+    wrap: Wrap,
+    signer: SigningKey,
+    tag: str = "latest",
+    name: str | None = None,
+    segment_bytes: int = segments.SEGMENT_BYTES,
+    pad_to: int = 1,
+    random: Random = secrets.token_bytes,
+    progress: Progress | None = None,
+) -> SealedArtifact:
+    """Seal a folder or a file into `registry` under `tag`; sizes are padded to multiples of `pad_to` bytes.
+
+    Raises `UsageError`, `FileUnreadable`, `StoreUnavailable`, and what `wrap` raises; then none of its blobs stay.
+    """
+    if not 1 <= pad_to <= MAX_PADDING:
+        raise UsageError(f"sizes are padded to multiples of 1 to {MAX_PADDING} bytes")
+    files = find_files(source)
+    sealing = _Sealing(registry, random, segment_bytes, pad_to)
+    try:
+        listed = sealing.files(files, progress)
+        index = _signed_index(name or source.resolve().name, kind, listed, signer)
+        layers = (sealing.index(index), *sealing.layers)
+        keys = wrap(sealing.artifact_id, sealing.data_key)
+        manifest = Manifest(SealHeader(sealing.artifact_id, kind, segment_bytes, keys), layers)
+        sealing.publish(manifest, signer, tag)
+    except BaseException:
+        registry.discard(tuple(sealing.put))
+        raise
+    return SealedArtifact(manifest.digest, manifest, index)
+
+
+@dataclass(slots=True)
+class _Sealing:
+    """One sealing under way; `put` lists what a failure takes back."""
+
+    registry: Registry
+    random: Random
+    segment_bytes: int
+    pad_to: int
+    data_key: bytes = field(init=False, repr=False)
+    artifact_id: bytes = field(init=False)
+    layers: list[Descriptor] = field(default_factory=list)
+    put: list[Digest] = field(default_factory=list)
+
+    def __post_init__(self) -> None:
+        self.data_key = self.random(segments.KEY_BYTES)
+        self.artifact_id = self.random(ARTIFACT_ID_BYTES)
+
+    def files(self, files: tuple[PlainFile, ...], progress: Progress | None) -> tuple[SealedFile, ...]:
+        total, done, listed = sum(file.size for file in files), 0, []
+
+        def on_read(count: int) -> None:
+            nonlocal done
+            done += count
+            if progress is not None:
+                progress(done, total)
+
+        for number, file in enumerate(files, start=1):
+            with opened(file, pad_to=self.pad_to, on_read=on_read) as reader:
+                self.layers.append(self._stream(number, reader))
+                listed.append(SealedFile(file.path, file.size, reader.digest(), file.media))
+        return tuple(listed)
+
+    def index(self, index: SealedIndex) -> Descriptor:
+        data = codec.encode(index)
+        if len(data) > codec.MAX_BYTES:
+            raise UsageError("these files have too many or too long names for one artifact", remedy="Pack them.")
+        return self._stream(0, io.BytesIO(data + bytes(padding(len(data), self.pad_to))))
+
+    def publish(self, manifest: Manifest, signer: SigningKey, tag: str) -> None:
+        data = manifest.to_bytes()
+        self.put.append(write_small(self.registry, manifest.config_bytes()))
+        self.put.append(self.registry.put_manifest(data, media_type=IMAGE_MANIFEST))
+        self.put.extend(sign_artifact(self.registry, manifest, signer))
+        self.registry.put_manifest(data, media_type=IMAGE_MANIFEST, tag=tag)
+
+    def _stream(self, number: int, reader: segments.Reader) -> Descriptor:
+        aad = StreamContext(self.artifact_id, number).to_bytes()
+        with self.registry.push_blob() as blob:
+            segments.encrypt(
+                reader, blob, key=self.data_key, aad=aad, segment_bytes=self.segment_bytes, random=self.random
+            )
+            digest, size = blob.commit()
+        self.put.append(digest)
+        return Descriptor(LAYER_TYPE, digest, size)
+
+
+def _signed_index(name: str, kind: ArtifactKind, files: tuple[SealedFile, ...], signer: SigningKey) -> SealedIndex:
+    digests = {file.path: file.blake3.hex() for file in files if signing.is_signed_path(file.path)}
+    if not digests:
+        raise UsageError("there is nothing here but git's own files", remedy="Name a folder with content.")
+    bundle = signing.sign_files(signing.SignedFiles(name, "blake3", digests), signer)
+    return SealedIndex(name, kind, files, bundle.decode())

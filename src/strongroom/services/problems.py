@@ -1,0 +1,103 @@
+"""What every service has in common: bodies of bounded size in, records out, errors as application/problem+json.
+
+Knows: which status goes with which branch of the tree of errors. Does not know: any service. Whatever goes wrong, the
+answer is one problem with a code and a remedy, never a traceback; what is logged is a code and a path's shape, never
+content.
+"""
+
+from __future__ import annotations
+
+import logging
+
+from starlette.exceptions import HTTPException
+from starlette.requests import ClientDisconnect, Request
+from starlette.responses import Response
+from starlette.types import ExceptionHandler
+
+from strongroom.errors import (
+    MalformedRecord,
+    NotAuthorised,
+    Refused,
+    StrongroomError,
+    Unavailable,
+    Unreadable,
+    UsageError,
+)
+from strongroom.records import codec
+from strongroom.release.problem import MEDIA_TYPE, to_problem
+
+log = logging.getLogger("strongroom.services")
+
+_STATUS: tuple[tuple[type[StrongroomError], int], ...] = (
+    (NotAuthorised, 401),
+    (Refused, 403),
+    (UsageError, 400),
+    (Unreadable, 400),
+    (Unavailable, 503),
+)
+
+
+class Oversize(MalformedRecord):
+    """A body that is larger than the path takes; it was not read to its end."""
+
+
+async def read_body(request: Request, limit: int) -> bytes:
+    """The whole body, if it has at most `limit` bytes; a longer one is refused before it is read.
+
+    Raises `MalformedRecord`.
+    """
+    announced = request.headers.get("content-length", "")
+    if announced.isascii() and announced.isdigit() and int(announced) > limit:
+        raise Oversize(f"a request of {int(announced)} bytes exceeds the limit of {limit}")
+    body = bytearray()
+    try:
+        async for part in request.stream():
+            body += part
+            if len(body) > limit:
+                raise Oversize(f"a request exceeds the limit of {limit} bytes")
+    except ClientDisconnect:
+        raise MalformedRecord("the request ended before its end") from None
+    return bytes(body)
+
+
+def answer(record: object) -> Response:
+    """A record as the body of a yes."""
+    return Response(codec.encode(record), media_type="application/json", headers={"cache-control": "no-store"})
+
+
+def status_of(error: StrongroomError) -> int:
+    """The status of an error; 401 means only "who are you?"."""
+    if isinstance(error, Oversize):
+        return 413
+    return next((status for kind, status in _STATUS if isinstance(error, kind)), 500)
+
+
+def problem(error: StrongroomError, status: int | None = None) -> Response:
+    """An error as the body of a no."""
+    return Response(to_problem(error), status or status_of(error), media_type=MEDIA_TYPE)
+
+
+async def _ours(_: Request, error: Exception) -> Response:
+    if not isinstance(error, StrongroomError):
+        raise error
+    log.info("no code=%s status=%d", error.code, status_of(error))
+    return problem(error)
+
+
+async def _http(_: Request, error: Exception) -> Response:
+    """An unknown path or method."""
+    status = error.status_code if isinstance(error, HTTPException) else 500
+    return problem(UsageError("there is nothing at this path, or not by this method"), status)
+
+
+async def _unforeseen(_: Request, error: Exception) -> Response:
+    """A defect: its kind is logged, its content is not, for it may hold a secret."""
+    log.error("defect kind=%s", type(error).__name__)
+    return problem(StrongroomError("the service failed"), 500)
+
+
+HANDLERS: dict[int | type[Exception], ExceptionHandler] = {
+    StrongroomError: _ours,
+    HTTPException: _http,
+    Exception: _unforeseen,
+}

@@ -1,0 +1,102 @@
+"""The user's proxy: any OpenAI client on this machine, a verified worker behind it.
+
+Knows: how a plain request on loopback becomes a sealed one. Does not know: how workers are verified (`client`). It verifies before
+its first request and again when the worker's keys changed, resending once what the worker could not open (nothing of it was read).
+It listens on loopback only, since what comes to it is in the clear.
+"""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import AsyncIterator, Callable
+
+import httpx2
+from starlette.applications import Starlette
+from starlette.requests import Request
+from starlette.responses import JSONResponse, Response, StreamingResponse
+from starlette.routing import Route
+
+from strongroom.client.client import AsyncClient
+from strongroom.errors import (
+    ChannelKeyMismatch,
+    MalformedMessage,
+    Refused,
+    ServiceUnavailable,
+    StrongroomError,
+    Unavailable,
+    UsageError,
+)
+from strongroom.receipts.receipt import ReceiptDocument
+
+LOOPBACK = frozenset({"127.0.0.1", "::1", "localhost"})
+MAX_REQUEST = 16 * 1024 * 1024
+METHODS = ["GET", "POST", "PUT", "PATCH", "DELETE"]
+
+
+class Proxy:
+    """One user's proxy, as an ASGI application (`app`). `on_receipt` is given each answer's receipt document."""
+
+    def __init__(self, client: AsyncClient, *, on_receipt: Callable[[ReceiptDocument], None] | None = None) -> None:
+        self._client, self._on_receipt = client, on_receipt
+        self.app = Starlette(
+            routes=[Route("/{path:path}", self.forward, methods=METHODS)],
+            exception_handlers={StrongroomError: _refusal},
+        )
+
+    async def forward(self, request: Request) -> Response:
+        body = await _body(request)
+        try:
+            answer = await self._send(request, body)
+        except ChannelKeyMismatch:
+            self._client.verification = None  # keys were rotated: prove again, then resend once
+            answer = await self._send(request, body)
+        headers = {"content-type": answer.headers.get("content-type", "application/octet-stream")}
+        return StreamingResponse(self._relay(answer), answer.status_code, headers)
+
+    async def _send(self, request: Request, body: bytes) -> httpx2.Response:
+        http = httpx2.AsyncClient(transport=await self._client.transport(), timeout=httpx2.Timeout(10.0, read=300.0))
+        url = self._client.url + request.url.path + (f"?{request.url.query}" if request.url.query else "")
+        outgoing = http.build_request(
+            request.method,
+            url,
+            content=body,
+            headers={"content-type": request.headers.get("content-type", "application/json")},
+        )
+        try:
+            return await http.send(outgoing, stream=True)
+        except httpx2.HTTPError as error:
+            raise ServiceUnavailable(f"the worker does not answer ({type(error).__name__})") from None
+
+    async def _relay(self, answer: httpx2.Response) -> AsyncIterator[bytes]:
+        kept = len(self._client.receipts)
+        async with contextlib.aclosing(answer):
+            async for data in answer.aiter_bytes():
+                yield data
+        if self._on_receipt is not None and len(self._client.receipts) > kept:
+            self._on_receipt(self._client.last_receipt)
+
+
+def require_loopback(host: str) -> str:
+    """`host` if nobody else can reach it. Raises `UsageError`."""
+    if host not in LOOPBACK:
+        raise UsageError(f"the proxy would listen on {host} in the clear", remedy="Listen on 127.0.0.1.")
+    return host
+
+
+async def _body(request: Request) -> bytes:
+    parts, length = [], 0
+    async for part in request.stream():
+        length += len(part)
+        if length > MAX_REQUEST:
+            raise MalformedMessage(f"a request of more than {MAX_REQUEST} bytes")
+        parts.append(part)
+    return b"".join(parts)
+
+
+async def _refusal(_: Request, error: Exception) -> Response:
+    """Our own errors in OpenAI's form: 502 for a worker that was refused, 503 for one that is away."""
+    if not isinstance(error, StrongroomError):
+        raise error
+    status = 502 if isinstance(error, Refused) else 503 if isinstance(error, Unavailable) else 400
+    message = {"message": f"{error.message}. {error.remedy}", "type": error.code, "code": error.code}
+    return JSONResponse({"error": message}, status)

@@ -1,0 +1,106 @@
+"""A worker put together from its parts: place, broker, artifact, workload, front.
+
+Knows: which part goes where. Does not know: what any part does. The command line and the demo call this and nothing below it.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import signal
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from strongroom.crypto.signatures import PublicKey
+from strongroom.engines.process import EngineProcess
+from strongroom.errors import DeviceUnavailable, FileUnreadable, UsageError
+from strongroom.records import codec
+from strongroom.records.digest import Digest
+from strongroom.records.evidence import Collateral
+from strongroom.records.worker import Configuration
+from strongroom.release.client import BrokerClient
+from strongroom.sealed.open import Opener
+from strongroom.sealed.registries import from_reference
+from strongroom.services.gateway import front
+from strongroom.tee.tdx import Collector, detect
+from strongroom.worker.hardening import harden
+from strongroom.worker.life import Place, State, Worker
+from strongroom.worker.workload import Workload
+from strongroom.workloads.inference.workload import InferenceWorkload
+
+PRODUCTION, DEVELOPMENT = "production", "development"
+
+
+@dataclass(frozen=True, slots=True)
+class Surroundings:
+    """What every worker is told, whatever it runs. `tee_root` is `/` but for a simulated TEE, which must be named."""
+
+    broker: str
+    broker_fingerprint: Digest
+    signer: PublicKey
+    image: Digest
+    launch_spec: Digest | None
+    collateral: Path
+    tee_root: Path
+    profile: str
+
+    def place(self) -> Place:
+        """The TEE at `tee_root`. Raises `DeviceUnavailable`; there is no fallback."""
+        kind = detect(self.tee_root)
+        if kind is None:
+            raise DeviceUnavailable(f"there is no TEE at {self.tee_root}")
+        if self.profile == PRODUCTION and self.tee_root != Path("/"):
+            raise UsageError(
+                "a production worker proves itself by the machine's own TEE", remedy="Leave --tee-root out."
+            )
+        return Place(kind, Collector(self.tee_root), self._read_collateral, self.image, self.launch_spec)
+
+    def _read_collateral(self) -> Collateral:
+        try:
+            return codec.decode(Collateral, self.collateral.read_bytes())
+        except OSError as error:
+            raise FileUnreadable(f"{self.collateral}: {error.strerror}") from None
+
+
+def configuration(
+    workload: str, surroundings: Surroundings, settings: Mapping[str, str | int], job: Digest | None = None
+) -> Configuration:
+    """What is measured of how a worker was told to work; owners compute it beforehand for their policy."""
+    return Configuration(workload=workload, broker=surroundings.broker_fingerprint, settings=settings, job=job)
+
+
+async def run_worker(
+    workload: Workload,
+    surroundings: Surroundings,
+    told: Configuration,
+    references: Sequence[str],
+    report: Callable[[State, str], None],
+) -> None:
+    """One worker's life, until its work is done, it is told to stop (SIGTERM, SIGINT) or its lease ends. Raises what ended it."""
+    hardening = harden()
+    if surroundings.profile == PRODUCTION:
+        hardening.require_all()
+    place = surroundings.place()
+    inputs = [Opener(*from_reference(reference), signer_public=surroundings.signer) for reference in references]
+    broker = BrokerClient(surroundings.broker, fingerprint=surroundings.broker_fingerprint)
+    worker = Worker(
+        workload,
+        place=place,
+        broker=broker,
+        configuration=told,
+        inputs=inputs,
+        clock=lambda: int(time.time()),
+        report=report,
+    )
+    loop = asyncio.get_running_loop()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        loop.add_signal_handler(number, worker.stop)
+    await worker.live()
+
+
+def inference(
+    settings: Mapping[str, str | int], *, host: str, port: int, ready: Callable[[str], None], slots: int
+) -> InferenceWorkload:
+    """The inference workload behind a gateway on `host`:`port`."""
+    return InferenceWorkload(EngineProcess("llama"), settings, front(host, port, ready), slots=slots)

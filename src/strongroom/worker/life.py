@@ -1,0 +1,238 @@
+"""A worker's whole life in order: prepare, measure, prove, obtain, open, run, renew, drain, wipe.
+
+Knows: the order, and that wiping happens however it ends. Does not know: what runs (`workload`), how evidence is made (`attester`),
+how a broker decides (`release`). READY follows from the broker's yes and from nothing on this host.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import dataclasses
+import enum
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+from strongroom.crypto import merkle
+from strongroom.errors import GrantInvalid, LeaseEnded, MalformedArtifact, StrongroomError, Unavailable
+from strongroom.records.digest import Digest, raw
+from strongroom.records.evidence import Collateral, EvidenceBundle
+from strongroom.records.release import (
+    PURPOSE_RELEASE,
+    KeyRequest,
+    ReleaseAnswer,
+    ReleaseRequest,
+    RenewalRequest,
+    Use,
+    WrappedKey,
+    renewal_purpose,
+)
+from strongroom.records.session import ReleaseProof
+from strongroom.records.worker import Configuration, Statement
+from strongroom.release.chain import chain_head
+from strongroom.release.client import BrokerClient
+from strongroom.release.grants import open_grant
+from strongroom.sealed.open import OpenedArtifact, Opener
+from strongroom.worker.attester import Attester, Device
+from strongroom.worker.keys import WorkerKeys
+from strongroom.worker.lease import BootClock, Term, boot_clock
+from strongroom.worker.workload import Session, Workload
+
+DRAIN_SECONDS = 5.0
+
+
+class State(enum.StrEnum):
+    """Where a worker is in its life; there is no way back."""
+
+    PREPARED = "prepared"
+    PROVED = "proved"
+    OPENED = "opened"
+    READY = "ready"
+    DRAINING = "draining"
+    WIPED = "wiped"
+
+
+@dataclass(frozen=True, slots=True)
+class Place:
+    """The TEE a worker runs in: its device, its kind, where collateral comes from, and what was launched there."""
+
+    kind: str
+    device: Device
+    collateral: Callable[[], Collateral]
+    image: Digest
+    launch_spec: Digest | None
+
+
+class Worker:
+    """One life. `report` is told each state with a sentence for people; `clock` gives Unix seconds, `boot` the boot clock."""
+
+    def __init__(
+        self,
+        workload: Workload,
+        *,
+        place: Place,
+        broker: BrokerClient,
+        configuration: Configuration,
+        inputs: Sequence[Opener],
+        clock: Callable[[], int],
+        boot: BootClock = boot_clock,
+        report: Callable[[State, str], None] = lambda _state, _text: None,
+    ) -> None:
+        self._workload, self._place, self._broker = workload, place, broker
+        self._configuration, self._inputs = configuration, inputs
+        self._clock, self._boot, self._report = clock, boot, report
+        self._stop = asyncio.Event()
+
+    def stop(self) -> None:
+        """Ask for an orderly end: drain, wipe, stop."""
+        self._stop.set()
+
+    async def live(self) -> None:
+        """From first to last. Raises what ended it early: a refusal, an ended lease, a workload's failure."""
+        try:
+            await asyncio.to_thread(self._workload.prepare)  # children first: they must never inherit a key
+            self._report(State.PREPARED, "children are spawned and hold no key")
+            session, term = await self._obtain()
+            await self._work(session, term)
+        finally:
+            self._workload.wipe()
+            self._report(State.WIPED, "children ended, plaintext closed, keys dropped")
+
+    async def _obtain(self) -> tuple[Session, Term]:
+        """Measure, prove, obtain, open."""
+        keys = WorkerKeys.generate(now=self._clock())
+        attester = await asyncio.to_thread(self._measure, keys)
+        asked = self._boot()
+        bundle, answer, policy = await asyncio.to_thread(self._release, attester)
+        release = ReleaseProof(
+            token=answer.token,
+            proof=answer.proof,
+            broker=self._broker.identity_envelope,
+            lease_id=answer.lease_id,
+            chain=chain_head(None, answer.token),
+        )
+        session = Session(
+            keys=keys,
+            prove=attester.prove,
+            evidence=bundle.evidence.digest,
+            policy=policy,
+            artifacts=attester.statement.artifacts,
+            statement=attester.statement.digest,
+            release=release,
+            clock=self._clock,
+        )
+        opened = await asyncio.to_thread(self._open, answer, bundle, keys)
+        self._report(State.OPENED, f"{len(opened)} artifacts opened into memory")
+        await self._workload.open(opened)
+        return session, Term(asked, answer.lease_seconds)
+
+    def _measure(self, keys: WorkerKeys) -> Attester:
+        """Extend what will be opened into the run-time register, before any key is asked for."""
+        place, configuration = self._place, self._configuration
+        statement = Statement(
+            workload=configuration.workload,
+            image=place.image,
+            launch_spec=place.launch_spec,
+            artifacts=tuple(opener.digest for opener in self._inputs),
+            configuration=configuration.digest,
+        )
+        return Attester(place.device, place.collateral, kind=place.kind, keyset=keys.keyset, statement=statement)
+
+    def _release(self, attester: Attester) -> tuple[EvidenceBundle, ReleaseAnswer, Digest]:
+        challenge = self._broker.challenge(PURPOSE_RELEASE)
+        bundle = attester.prove(challenge.nonce, PURPOSE_RELEASE)
+        self._report(State.PROVED, f"evidence {bundle.evidence.digest[:19]} answers the broker's nonce")
+        wanted = tuple(KeyRequest(opener.digest, wrapped_key(opener), Use.OPEN) for opener in self._inputs)
+        answer = self._broker.release(ReleaseRequest(challenge, bundle, wanted))
+        policy = self._broker.verdict(answer.token).policy
+        if policy is None or len(answer.grants) != len(self._inputs):
+            raise GrantInvalid("the broker's answer does not fit what was asked")
+        return bundle, answer, policy
+
+    def _open(self, answer: ReleaseAnswer, bundle: EvidenceBundle, keys: WorkerKeys) -> list[OpenedArtifact]:
+        opened = []
+        for opener, envelope in zip(self._inputs, answer.grants, strict=True):
+            data_key = open_grant(
+                envelope,
+                broker=self._broker.identity,
+                release_key=keys.release,
+                evidence=bundle.evidence,
+                artifact=opener.digest,
+                wrapped=wrapped_key(opener),
+                lease_id=answer.lease_id,
+            )
+            opened.append(opener.open(data_key))
+        return opened
+
+    async def _work(self, session: Session, term: Term) -> None:
+        """Run and renew side by side; whichever ends first ends the other."""
+        running = asyncio.create_task(self._workload.run(session))
+        renewing = asyncio.create_task(self._keep_lease(session, term))
+        stopping = asyncio.create_task(self._until_stopped())
+        self._report(State.READY, f"lease {session.release.lease_id}, {term.seconds} s")
+        try:
+            await asyncio.wait({running, renewing, stopping}, return_when=asyncio.FIRST_COMPLETED)
+            self._report(State.DRAINING, "no new work is taken")
+            session.draining.set()
+            with contextlib.suppress(TimeoutError):
+                await asyncio.wait_for(asyncio.shield(running), DRAIN_SECONDS)
+            await self._log_receipts(session)
+            for task in (renewing, running):  # an ended lease is the reason to give, before what it did to the work
+                if task.done():
+                    task.result()
+        finally:
+            for task in (running, renewing, stopping):
+                task.cancel()
+            await asyncio.gather(running, renewing, stopping, return_exceptions=True)
+
+    async def _until_stopped(self) -> None:
+        await self._stop.wait()
+
+    async def _keep_lease(self, session: Session, term: Term) -> None:
+        """Renew by fresh evidence until told to stop; raises `LeaseEnded` at the end of the term, without grace."""
+        while True:
+            await asyncio.sleep(term.until_renewal(self._boot()))
+            asked = self._boot()
+            if term.ended(asked):
+                raise LeaseEnded("the lease ran out before it could be renewed")
+            try:
+                answer = await asyncio.wait_for(asyncio.to_thread(self._renew, session), term.ends - asked)
+            except (Unavailable, TimeoutError):
+                await asyncio.sleep(term.until_retry(self._boot()))
+                continue
+            term = Term(asked, answer.lease_seconds)
+            session.release = dataclasses.replace(
+                session.release,
+                token=answer.token,
+                proof=answer.proof,
+                chain=chain_head(session.release.chain, answer.token),
+            )
+            await self._log_receipts(session)
+
+    def _renew(self, session: Session) -> ReleaseAnswer:
+        lease_id = session.release.lease_id
+        purpose = renewal_purpose(lease_id)
+        challenge = self._broker.challenge(purpose)
+        return self._broker.renew(RenewalRequest(challenge, session.prove(challenge.nonce, purpose), lease_id))
+
+    async def _log_receipts(self, session: Session) -> None:
+        """One Merkle root an interval, for all receipts since the last; a broker that is away gets them next time."""
+        leaves = list(session.leaves)
+        if not leaves:
+            return
+        root = merkle.root([merkle.leaf_hash(raw(leaf)) for leaf in leaves])
+        with contextlib.suppress(StrongroomError):
+            await asyncio.to_thread(
+                self._broker.post_receipts, session.release.lease_id, session.keys.receipt, len(leaves), root
+            )
+            del session.leaves[: len(leaves)]
+
+
+def wrapped_key(opener: Opener) -> WrappedKey:
+    """The artifact's data key as its broker wrapped it. Raises `MalformedArtifact` if no broker can release it."""
+    wrapped = opener.header.keys.broker
+    if wrapped is None:
+        raise MalformedArtifact(
+            "this artifact is sealed to recipients only", remedy="Seal it under a key at a broker (--key)."
+        )
+    return wrapped

