@@ -12,6 +12,8 @@ import click
 from strongroom.cli import output
 from strongroom.cli.remote import broker_address
 from strongroom.cli.surroundings import surroundings_of, surroundings_options
+from strongroom.records import codec
+from strongroom.records.worker import Configuration
 from strongroom.worker.life import State
 
 
@@ -49,24 +51,28 @@ def serve_command(
 
     host, port = parse_listen(listen)
     surroundings = surroundings_of(**told)
-    settings: dict[str, str | int] = {
-        "engine": "llama",
-        "name": name,
-        "context": context,
-        "threads": threads,
-        "slots": slots,
-    }
-    chosen = configuration("inference", surroundings, settings)
+    settings: dict[str, str | int] = {"name": name, "context": context, "threads": threads, "slots": slots}
+    chosen = configuration("inference", surroundings, {"engine": "llama", **settings})
     if show_configuration:
-        output.print_json({"configuration": chosen.digest, "settings": settings}) if as_json else click.echo(
-            chosen.digest
-        )
+        show(chosen, as_json=as_json)
         return
-    report = reporter(as_json=as_json)
     workload = inference(
-        settings, host=host, port=port, ready=lambda url: report_line(as_json, "serving", url), slots=slots
+        settings,
+        profile=surroundings.profile,
+        host=host,
+        port=port,
+        ready=lambda url: report_line(as_json, "serving", url),
+        slots=slots,
     )
-    asyncio.run(run_worker(workload, surroundings, chosen, [reference], report))
+    asyncio.run(run_worker(workload, surroundings, chosen, [reference], reporter(as_json=as_json)))
+
+
+def show(chosen: Configuration, *, as_json: bool) -> None:
+    """The digest that a policy pins, and for programs all that is in it."""
+    if as_json:
+        output.print_json({"configuration": chosen.digest, "record": codec.to_json(chosen)})
+    else:
+        click.echo(chosen.digest)
 
 
 def report_line(as_json: bool, state: str, detail: str) -> None:  # noqa: FBT001 (a line of output has a form)

@@ -14,7 +14,7 @@ from strongroom.cli.remote import digest
 from strongroom.crypto.signatures import public_from_pem
 
 if TYPE_CHECKING:
-    from strongroom.services.worker import Surroundings
+    from strongroom.services.worker import Profile, Surroundings
 
 _OPTIONS = (
     click.option("--signer", required=True, metavar="FILE", help="Public key of the owner who signed what is opened."),
@@ -52,7 +52,7 @@ def surroundings_of(
     launch_spec: str | None,
     collateral: Path,
     tee_root: Path,
-    profile: str,
+    profile: Profile,
 ) -> Surroundings:
     """What the options say, as one object."""
     from strongroom.services.worker import Surroundings

@@ -78,9 +78,9 @@ class Shape:
     def __post_init__(self) -> None:
         if not MIN_SEGMENT_BYTES <= self.segment_bytes <= MAX_SEGMENT_BYTES:
             raise MalformedArtifact(f"segments of {self.segment_bytes} bytes are outside what this format allows")
-        spare = self.ciphertext_bytes - (self.segments - 1) * self.segment_bytes - TAG_BYTES
-        smallest = HEADER_BYTES if self.segments <= 1 else 1
-        if spare < smallest or self.segments > MAX_SEGMENTS:
+        last = self.ciphertext_bytes - (self.segments - 1) * self.segment_bytes
+        least = HEADER_BYTES + TAG_BYTES if self.segments <= 1 else TAG_BYTES + 1
+        if not 1 <= self.segments <= MAX_SEGMENTS or last < least:
             raise MalformedArtifact(f"no stream is {self.ciphertext_bytes} bytes long")
 
     @property

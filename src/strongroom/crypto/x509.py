@@ -29,7 +29,10 @@ MAX_PEM_BYTES = 16 * 1024
 MAX_CRL_BYTES = 1024 * 1024
 MAX_CERTIFICATES = 4
 
-_BLOCK = re.compile(r"-----BEGIN CERTIFICATE-----\s([A-Za-z0-9+/=\r\n]+)-----END CERTIFICATE-----\s*")
+# Lines of 64 as OpenSSL and Intel write them (RFC 7468 section 2, strict form), ended by newlines.
+_BLOCK = re.compile(
+    r"-----BEGIN CERTIFICATE-----\n((?:[A-Za-z0-9+/]{64}\n)*[A-Za-z0-9+/=]{1,64}\n)-----END CERTIFICATE-----\n*"
+)
 # What the parser may raise on foreign bytes; its warnings too, where a program turns warnings into errors.
 _UNPARSABLE = (
     ValueError,

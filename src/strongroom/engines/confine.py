@@ -30,7 +30,7 @@ from strongroom.engines.measures import ACHIEVED, Attempts, Measures
 class Confinement(Measures):
     """What came of each measure: `yes`, or the reason why not."""
 
-    SUBJECT: ClassVar[str] = "engine's process"
+    SUBJECT: ClassVar[str] = "confined process"
     NAMES: ClassVar[tuple[str, ...]] = (
         "account",  # not root
         "user-namespace",
@@ -93,6 +93,9 @@ def confine(bounds: Bounds) -> Confined:
         attempts.attempt(name, partial(linux.unshare, flag))
     attempts.attempt("not-dumpable", partial(linux.prctl, linux.PR_SET_DUMPABLE, 0))
 
+    signal.signal(
+        signal.SIGTERM, signal.SIG_IGN
+    )  # from here on, the end is a hang-up, after which the supervisor tidies up
     child = os.fork()
     if child:
         _supervise(child, bounds.control, fallback)

@@ -61,7 +61,9 @@ def syscall(number: int, *arguments: int | bytes | ctypes.Array[ctypes.c_char] |
 def prctl(option: int, argument: int = 0, third: int = 0) -> int:
     """`prctl(2)`. Raises `OSError`."""
     return _done(
-        _libc.prctl(ctypes.c_int(option), ctypes.c_ulong(argument), ctypes.c_ulong(third), ctypes.c_ulong(), ctypes.c_ulong())
+        _libc.prctl(
+            ctypes.c_int(option), ctypes.c_ulong(argument), ctypes.c_ulong(third), ctypes.c_ulong(), ctypes.c_ulong()
+        )
     )
 
 
@@ -130,6 +132,16 @@ def drop_capabilities() -> None:
             break  # EINVAL: one past the last capability that this kernel knows
     header = ctypes.create_string_buffer(_CAP_VERSION_3.to_bytes(4, "little") + bytes(4), 8)
     _done(_libc.capset(header, ctypes.create_string_buffer(24)))
+
+
+def has_capability(capability: int) -> bool:
+    """Whether this process has a capability in effect; where that cannot be read, it has not."""
+    try:
+        with open("/proc/self/status", encoding="utf-8") as lines:  # noqa: PTH123  # a table of the kernel, not a path of ours
+            fields = dict(line.split(":", 1) for line in lines if ":" in line)
+        return bool(int(fields["CapEff"], 16) >> capability & 1)
+    except (OSError, KeyError, ValueError):
+        return False
 
 
 def lock_memory(address: int, length: int) -> None:

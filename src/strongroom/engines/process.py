@@ -141,7 +141,8 @@ class _Connection(asyncio.Protocol):
         try:
             self._socket = self._child.socket.dup()
         except OSError:
-            raise EngineUnavailable("the engine was killed") from None
+            self.connection_lost(None)
+            return
         self._socket.setblocking(False)
         self._transport, _ = await self._loop.create_unix_connection(lambda: self, sock=self._socket)
 
@@ -171,7 +172,7 @@ class _Connection(asyncio.Protocol):
 
     def abort(self) -> None:
         """Close at once, from any thread, also when the loop is gone."""
-        if self._transport is not None and not self._loop.is_closed():
+        if self._transport is not None:
             with contextlib.suppress(RuntimeError):
                 self._loop.call_soon_threadsafe(self._transport.abort)
 
@@ -198,9 +199,8 @@ class _Connection(asyncio.Protocol):
     def connection_lost(self, exc: Exception | None) -> None:  # noqa: ARG002  # asyncio's signature
         """The child is gone, or will be at once; everyone who waits is told."""
         self._child.kill()
-        gone = EngineUnavailable("the engine ended")
-        for future in (self.hello, self.loaded):
-            _settle(future, gone)
+        _settle(self.hello, EngineUnavailable("the engine ended while it started; is its library installed?"))
+        _settle(self.loaded, EngineUnavailable("the engine ended"))
         for frames in self._streams.values():
             frames.put_nowait(None)
         self._streams.clear()

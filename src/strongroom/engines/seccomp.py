@@ -45,7 +45,9 @@ def program(machine: str, *, process: int, listener: bool) -> bytes:
         if name not in _BY_ARGUMENT:
             code += _on(number, [(_RETURN, 0, 0, _ALLOW)])
     code += _on(table["clone"], [*_if_flag(0, _CLONE_THREAD), (_RETURN, 0, 0, _REFUSE)])
-    code += _on(table["clone3"], [(_RETURN, 0, 0, _UNKNOWN)])  # its flags are behind a pointer; libraries go on with clone
+    code += _on(
+        table["clone3"], [(_RETURN, 0, 0, _UNKNOWN)]
+    )  # its flags are behind a pointer; libraries go on with clone
     code += _on(table["prctl"], _one_of(0, _HARMLESS_PRCTL))
     code += _on(table["prlimit64"], _one_of(0, (0, process)))
     code += _on(table["tgkill"], _one_of(0, (process,)))
@@ -70,7 +72,9 @@ def install(build: bytes) -> None:
     """Put every thread of this process under a program. It cannot be taken off again. Raises `OSError`."""
     instructions = ctypes.create_string_buffer(build, len(build))
     header = struct.pack("HxxxxxxQ", len(build) // 8, ctypes.addressof(instructions))
-    stray = linux.syscall(_SECCOMP[_machine()], _SET_MODE_FILTER, _FLAG_TSYNC, ctypes.create_string_buffer(header, len(header)))
+    stray = linux.syscall(
+        _SECCOMP[_machine()], _SET_MODE_FILTER, _FLAG_TSYNC, ctypes.create_string_buffer(header, len(header))
+    )
     if stray:
         raise OSError(f"thread {stray} could not be put under the filter")
 

@@ -7,6 +7,7 @@ Call it before any key exists: fork copies memory, and only exec throws the copy
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import socket
@@ -20,6 +21,8 @@ ENVIRONMENT = ("LANG", "LC_ALL", "LD_LIBRARY_PATH", "TZ")
 """All that a child sees of its parent's environment."""
 
 _GONE_SECONDS = 10.0
+"""How long an orderly end may take before the process that supervises it is killed too."""
+
 _BOOT = (
     "import sys, json, importlib; module, control, arguments = sys.argv[1:4]; sys.path[:] = sys.argv[4:]; sys.argv[1:] = []; "
     "importlib.import_module(module).main(int(control), json.loads(arguments))"
@@ -34,17 +37,19 @@ class Child:
     socket: socket.socket
 
     def kill(self) -> None:
-        """SIGKILL, then wait until its memory is given back. Never fails, also when called twice; closes the socket."""
-        self.process.kill()
-        self.process.wait()
+        """SIGKILL the confined process and wait until its memory is given back. Never fails, also when called twice.
+
+        The hang-up makes the supervisor kill and reap it and tidy up; SIGTERM ends a child that has no supervisor yet.
+        """
+        with contextlib.suppress(OSError):
+            self.socket.shutdown(socket.SHUT_RDWR)
+        self.process.terminate()
         try:
-            self.socket.settimeout(_GONE_SECONDS)
-            while self.socket.recv(1 << 16):  # the end comes once no process holds the other side: memory is freed before files
-                pass
-        except OSError:
-            pass  # closed already, or the child's end is gone in another way
-        finally:
-            self.socket.close()
+            self.process.wait(_GONE_SECONDS)
+        except subprocess.TimeoutExpired:
+            self.process.kill()
+            self.process.wait()
+        self.socket.close()
 
 
 def spawn_child(module: str, *arguments: str) -> Child:

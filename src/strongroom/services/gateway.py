@@ -19,6 +19,7 @@ from starlette.routing import Route
 from starlette.types import ASGIApp
 
 from strongroom.channel.server import EhbpMiddleware
+from strongroom.engines.port import RequestRejected
 from strongroom.errors import ChannelRefused, EngineUnavailable, MalformedMessage, StrongroomError
 from strongroom.records import codec
 from strongroom.records.release import PURPOSE_SESSION
@@ -148,7 +149,9 @@ async def _bounded(request: Request, limit: int) -> bytes:
 
 
 async def _refusal(_: Request, error: Exception) -> Response:
-    """Our own errors in OpenAI's form; the remedy is in the message."""
+    """Our own errors in OpenAI's form, with the remedy in the message; what the engine said of a request, in its own words."""
+    if isinstance(error, RequestRejected):
+        return Response(error.reply, error.status, media_type="application/json")
     if not isinstance(error, StrongroomError):
         raise error
     status = STATUS.get(error.code, 503 if isinstance(error, EngineUnavailable) else 500)

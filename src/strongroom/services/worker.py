@@ -11,6 +11,7 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Literal
 
 from strongroom.crypto.signatures import PublicKey
 from strongroom.engines.process import EngineProcess
@@ -29,7 +30,7 @@ from strongroom.worker.life import Place, State, Worker
 from strongroom.worker.workload import Workload
 from strongroom.workloads.inference.workload import InferenceWorkload
 
-PRODUCTION, DEVELOPMENT = "production", "development"
+Profile = Literal["production", "development"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,14 +44,14 @@ class Surroundings:
     launch_spec: Digest | None
     collateral: Path
     tee_root: Path
-    profile: str
+    profile: Profile
 
     def place(self) -> Place:
         """The TEE at `tee_root`. Raises `DeviceUnavailable`; there is no fallback."""
         kind = detect(self.tee_root)
         if kind is None:
             raise DeviceUnavailable(f"there is no TEE at {self.tee_root}")
-        if self.profile == PRODUCTION and self.tee_root != Path("/"):
+        if self.profile == "production" and self.tee_root != Path("/"):
             raise UsageError(
                 "a production worker proves itself by the machine's own TEE", remedy="Leave --tee-root out."
             )
@@ -79,8 +80,8 @@ async def run_worker(
 ) -> None:
     """One worker's life, until its work is done, it is told to stop (SIGTERM, SIGINT) or its lease ends. Raises what ended it."""
     hardening = harden()
-    if surroundings.profile == PRODUCTION:
-        hardening.require_all()
+    if surroundings.profile == "production":
+        hardening.require()
     place = surroundings.place()
     inputs = [Opener(*from_reference(reference), signer_public=surroundings.signer) for reference in references]
     broker = BrokerClient(surroundings.broker, fingerprint=surroundings.broker_fingerprint)
@@ -100,7 +101,13 @@ async def run_worker(
 
 
 def inference(
-    settings: Mapping[str, str | int], *, host: str, port: int, ready: Callable[[str], None], slots: int
+    settings: Mapping[str, str | int],
+    *,
+    profile: Profile,
+    host: str,
+    port: int,
+    ready: Callable[[str], None],
+    slots: int,
 ) -> InferenceWorkload:
-    """The inference workload behind a gateway on `host`:`port`."""
-    return InferenceWorkload(EngineProcess("llama"), settings, front(host, port, ready), slots=slots)
+    """The inference workload, in llama.cpp, behind a gateway on `host`:`port`."""
+    return InferenceWorkload(EngineProcess(profile=profile), settings, front(host, port, ready), slots=slots)

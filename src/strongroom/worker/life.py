@@ -122,8 +122,11 @@ class Worker:
             clock=self._clock,
         )
         opened = await asyncio.to_thread(self._open, answer, bundle, keys)
-        self._report(State.OPENED, f"{len(opened)} artifacts opened into memory")
-        await self._workload.open(opened)
+        try:
+            self._report(State.OPENED, await self._workload.open(opened))
+        finally:
+            for artifact in opened:
+                artifact.close()
         return session, Term(asked, answer.lease_seconds)
 
     def _measure(self, keys: WorkerKeys) -> Attester:

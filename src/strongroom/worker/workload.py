@@ -32,8 +32,11 @@ class Workload(Protocol):
         """Spawn confined children. Called first, when no key exists yet, so that no fork can copy one."""
         ...
 
-    async def open(self, artifacts: Sequence[OpenedArtifact]) -> None:
-        """Take the opened artifacts, in the order of the statement, and get ready. The data keys are wiped afterwards."""
+    async def open(self, artifacts: Sequence[OpenedArtifact]) -> str:
+        """Take the opened artifacts, in the order of the statement, and get ready; a sentence for people says how far it came.
+
+        The data keys are wiped afterwards.
+        """
         ...
 
     async def run(self, session: Session) -> None:

@@ -46,13 +46,15 @@ class InferenceWorkload:
     def prepare(self) -> None:
         self.engine.spawn()
 
-    async def open(self, artifacts: Sequence[OpenedArtifact]) -> None:
+    async def open(self, artifacts: Sequence[OpenedArtifact]) -> str:
         path, artifact = find_model(artifacts)
         descriptor = await asyncio.to_thread(artifact.into_memfd, path)
         try:
-            await self.engine.load(descriptor, dict(self.settings))
+            confinement = await self.engine.load(descriptor, self.settings)
         finally:
             os.close(descriptor)  # the engine has its own; the last one to close it frees the plaintext
+        missing = "; ".join(f"{name}: {reason}" for name, reason in confinement.missing.items())
+        return f"the model is in memory, its engine confined{f', but for {missing}' if missing else ''}"
 
     async def run(self, session: Session) -> None:
         serving = asyncio.ensure_future(self._front(self, session))

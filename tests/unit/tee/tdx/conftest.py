@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -19,13 +18,9 @@ NOW = 1_790_000_000
 
 
 @pytest.fixture(scope="session")
-def vectors() -> Path:
-    """The folder of TDX vectors, or a skip that names it."""
-    beside = Path(__file__).parents[3].parent / "shared" / "vectors"
-    folder = Path(os.environ.get("STRONGROOM_VECTORS", beside)) / "tdx"
-    if not folder.is_dir():
-        pytest.skip(f"no vectors at {folder} (STRONGROOM_VECTORS)")
-    return folder
+def vectors(vectors: Path) -> Path:
+    """The TDX part of the real evidence."""
+    return vectors / "tdx"
 
 
 def collateral_of(bundle: str | bytes) -> Collateral:

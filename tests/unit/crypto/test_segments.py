@@ -1,0 +1,225 @@
+"""Streams: written as Tink writes them, read as Tink reads them, and refused when anything moved."""
+
+import io
+import os
+from collections.abc import Callable
+
+import pytest
+import tink
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from tink import secret_key_access, streaming_aead
+from tink.proto import aes_gcm_hkdf_streaming_pb2, common_pb2, tink_pb2
+
+from strongroom.crypto import segments
+from strongroom.errors import MalformedArtifact, SealBroken, UsageError
+
+KEY = bytes(range(32))
+AAD = b"this stream's place"
+SMALL = 128
+
+sizes = st.one_of(st.integers(0, 700), st.sampled_from([71, 72, 73, 183, 184, 185, 296]))
+
+
+class Held:
+    """Ciphertext in memory as a source."""
+
+    def __init__(self, data: bytes) -> None:
+        self.data = data
+
+    def read_into(self, buffer: memoryview, offset: int) -> None:
+        part = self.data[offset : offset + len(buffer)]
+        if len(part) != len(buffer):
+            raise SealBroken("a blob ends before its size")
+        buffer[:] = part
+
+
+def sealed(plain: bytes, *, segment_bytes: int = SMALL, key: bytes = KEY, aad: bytes = AAD) -> bytes:
+    sink = io.BytesIO()
+    count = segments.encrypt(io.BytesIO(plain), sink, key=key, aad=aad, segment_bytes=segment_bytes, random=os.urandom)
+    assert count == len(plain)
+    return sink.getvalue()
+
+
+def stream_of(data: bytes, *, segment_bytes: int = SMALL, key: bytes = KEY, aad: bytes = AAD) -> segments.Stream:
+    return segments.open_stream(Held(data), ciphertext_bytes=len(data), key=key, aad=aad, segment_bytes=segment_bytes)
+
+
+def opened(data: bytes, *, threads: int = 2, segment_bytes: int = SMALL, key: bytes = KEY, aad: bytes = AAD) -> bytes:
+    stream = stream_of(data, segment_bytes=segment_bytes, key=key, aad=aad)
+    result = bytearray(stream.shape.plaintext_bytes)
+    segments.decrypt_into(stream, into(result), threads=threads)
+    return bytes(result)
+
+
+def into(result: bytearray) -> segments.Sink:
+    def sink(data: memoryview, offset: int) -> None:
+        result[offset : offset + len(data)] = data
+
+    return sink
+
+
+def tink_peer(segment_bytes: int) -> streaming_aead.StreamingAead:
+    """Tink's own implementation under the same key."""
+    key = aes_gcm_hkdf_streaming_pb2.AesGcmHkdfStreamingKey(
+        version=0,
+        key_value=KEY,
+        params=aes_gcm_hkdf_streaming_pb2.AesGcmHkdfStreamingParams(
+            ciphertext_segment_size=segment_bytes, derived_key_size=32, hkdf_hash_type=common_pb2.SHA256
+        ),
+    )
+    data = tink_pb2.KeyData(
+        type_url="type.googleapis.com/google.crypto.tink.AesGcmHkdfStreamingKey",
+        value=key.SerializeToString(),
+        key_material_type=tink_pb2.KeyData.SYMMETRIC,
+    )
+    entry = tink_pb2.Keyset.Key(key_data=data, status=tink_pb2.ENABLED, key_id=1, output_prefix_type=tink_pb2.RAW)
+    keyset = tink_pb2.Keyset(primary_key_id=1, key=[entry]).SerializeToString()
+    streaming_aead.register()
+    handle = tink.proto_keyset_format.parse(keyset, secret_key_access.TOKEN)
+    return handle.primitive(streaming_aead.StreamingAead)
+
+
+PEER_SIZES = [
+    (4096, 0),
+    (4096, 4040),
+    (4096, 4041),
+    (4096, 8120),
+    (4096, 50_000),
+    (1 << 20, 3_000_000),
+    (1 << 22, 5_000_000),
+]
+
+
+@pytest.mark.parametrize(("segment_bytes", "length"), PEER_SIZES)
+def test_tink_reads_what_we_write(segment_bytes: int, length: int):
+    plain = os.urandom(length)
+    data = io.BytesIO(sealed(plain, segment_bytes=segment_bytes))
+    with tink_peer(segment_bytes).new_decrypting_stream(data, AAD) as stream:
+        assert stream.read() == plain
+
+
+@pytest.mark.parametrize(("segment_bytes", "length"), PEER_SIZES)
+def test_we_read_what_tink_writes(segment_bytes: int, length: int):
+    plain, kept = os.urandom(length), io.BytesIO()
+    kept.close = lambda: None  # type: ignore[method-assign]  # Tink closes what it writes to
+    with tink_peer(segment_bytes).new_encrypting_stream(kept, AAD) as stream:
+        stream.write(plain)
+    assert opened(kept.getvalue(), segment_bytes=segment_bytes) == plain
+
+
+@settings(max_examples=50, deadline=None)
+@given(length=sizes, threads=st.integers(1, 3))
+def test_what_was_sealed_comes_back_by_any_number_of_threads(length: int, threads: int):
+    plain = os.urandom(length)
+    assert opened(sealed(plain), threads=threads) == plain
+
+
+@settings(max_examples=50, deadline=None)
+@given(length=sizes, data=st.data())
+def test_any_range_can_be_read_alone(length: int, data: st.DataObject):
+    plain = os.urandom(length)
+    start = data.draw(st.integers(0, length))
+    end = data.draw(st.integers(start, length))
+    assert stream_of(sealed(plain)).read(start, end - start) == plain[start:end]
+
+
+@settings(max_examples=50, deadline=None)
+@given(length=sizes, data=st.data())
+def test_a_flipped_bit_anywhere_is_refused(length: int, data: st.DataObject):
+    stream = bytearray(sealed(os.urandom(length)))
+    position = data.draw(st.integers(0, len(stream) - 1))
+    stream[position] ^= 1 << data.draw(st.integers(0, 7))
+    with pytest.raises((SealBroken, MalformedArtifact)):
+        opened(bytes(stream))
+
+
+@settings(max_examples=50, deadline=None)
+@given(length=st.integers(0, 700), data=st.data())
+def test_a_stream_cut_anywhere_is_refused(length: int, data: st.DataObject):
+    stream = sealed(os.urandom(length))
+    kept = data.draw(st.integers(0, len(stream) - 1))
+    with pytest.raises((SealBroken, MalformedArtifact)):
+        opened(stream[:kept])
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        lambda s: s[:128] + s[256:384] + s[128:256] + s[384:],  # two segments change places
+        lambda s: s[:256] + s[128:256] + s[256:],  # one is repeated
+        lambda s: s[:128] + s[256:],  # one is left out
+        lambda s: s[:384],  # cut where a segment ends
+        lambda s: s + s[-128:],  # something follows the last
+        lambda s: s + bytes(40),
+    ],
+)
+def test_segments_that_moved_are_refused(change: Callable[[bytes], bytes]):
+    stream = sealed(bytes(4 * (SMALL - 16) - 40))
+    assert len(stream) == 4 * SMALL
+    with pytest.raises(SealBroken):
+        opened(change(stream))
+
+
+def test_a_segment_of_another_stream_under_the_same_key_is_refused():
+    one, other = sealed(bytes(400)), sealed(bytes(400))
+    with pytest.raises(SealBroken, match="does not open"):
+        opened(one[:128] + other[128:256] + one[256:])
+
+
+def test_a_stream_opens_only_in_its_own_place_and_under_its_own_key():
+    stream = sealed(b"weights")
+    with pytest.raises(SealBroken):
+        opened(stream, aad=b"another place")
+    with pytest.raises(SealBroken):
+        opened(stream, key=bytes(32))
+
+
+def test_a_stream_opens_only_at_its_own_segment_size():
+    with pytest.raises(SealBroken):
+        opened(sealed(bytes(400)), segment_bytes=256)
+
+
+def test_a_broken_segment_is_named():
+    stream = bytearray(sealed(bytes(400)))
+    stream[300] ^= 1
+    with pytest.raises(SealBroken) as caught:
+        opened(bytes(stream), threads=1)
+    assert caught.value.detail == "segment 2"
+
+
+def test_one_broken_segment_stops_all_threads():
+    stream, written = bytearray(sealed(bytes(100_000))), []
+    stream[100] ^= 1
+    with pytest.raises(SealBroken):
+        segments.decrypt_into(stream_of(bytes(stream)), lambda data, _: written.append(len(data)), threads=2)
+    assert sum(written) < 100_000
+
+
+@pytest.mark.parametrize("segment_bytes", [0, 127, 1 << 27])
+def test_segment_sizes_outside_the_format_are_refused(segment_bytes: int):
+    with pytest.raises(UsageError):
+        sealed(b"", segment_bytes=segment_bytes)
+    with pytest.raises(MalformedArtifact):
+        segments.Shape(56, segment_bytes)
+
+
+@pytest.mark.parametrize("length", [0, 1, 55, SMALL + 1, SMALL + 16, SMALL << 33])
+def test_lengths_that_no_stream_has_are_refused(length: int):
+    with pytest.raises(MalformedArtifact):
+        segments.Shape(length, SMALL)
+
+
+@pytest.mark.parametrize(("offset", "length"), [(-1, 1), (0, 11), (11, 0), (0, -1)])
+def test_a_range_outside_the_stream_is_a_usage_error(offset: int, length: int):
+    with pytest.raises(UsageError):
+        stream_of(sealed(b"0123456789")).read(offset, length)
+
+
+def test_each_stream_has_its_own_salt_and_prefix():
+    assert sealed(b"")[:40] != sealed(b"")[:40]
+
+
+def test_no_key_shows_in_the_form_of_an_open_stream():
+    assert KEY.hex() not in repr(stream_of(sealed(b"x")))
+    assert repr(stream_of(sealed(b"x"))) == "Stream(shape=Shape(ciphertext_bytes=57, segment_bytes=128))"
