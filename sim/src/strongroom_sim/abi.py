@@ -81,34 +81,33 @@ class Device:
             self.step()
 
     def step(self) -> None:
-        """One turn: take what guests wrote, then give the quote to whoever reads."""
-        requests = _drain(self._inblob, INBLOB_BYTES)
-        for measurement in _drain(
-            self._extends, MEASUREMENT_BYTES
-        ):  # written before the request, so measured before it
-            self._chip.extend(RUNTIME_REGISTER, measurement)
-        for request in requests:
-            self._generation += 1
-            self._pending = request
-        if requests:
-            self._write_generation()
-        if self._pending is not None and self._give(self._pending):
-            self._pending = None
-
-    def _give(self, request: bytes) -> bool:
-        """Write the quote for `request` to a guest that reads; False if there is none yet."""
+        """One turn: take what guests wrote, then give the newest request's quote to whoever reads."""
+        self._take()
+        if self._pending is None:
+            return
         try:
             outblob = os.open(self._entry / "outblob", os.O_WRONLY | os.O_NONBLOCK | os.O_CLOEXEC)
         except OSError:
-            return False
+            return  # nobody reads yet
         try:
-            with suppress(
-                BrokenPipeError, BlockingIOError
-            ):  # the guest died, or does not read: its request dies with it
-                os.write(outblob, self._chip.quote(request))
+            self._take()  # whoever reads wrote its request before, so it is here by now, also if an older one waited
+            with suppress(BrokenPipeError, BlockingIOError):  # the guest died, or does not read: its request dies too
+                os.write(outblob, self._chip.quote(self._pending))
         finally:
             os.close(outblob)
-        return True
+        self._pending = None
+
+    def _take(self) -> None:
+        """Take requests and measurements from the pipes."""
+        requests = _waiting(self._inblob)
+        measurements = _waiting(self._extends)  # written before the request, so measured before it
+        if len(measurements) % MEASUREMENT_BYTES == 0:  # else one was torn, and a kernel takes whole ones only
+            for start in range(0, len(measurements), MEASUREMENT_BYTES):
+                self._chip.extend(RUNTIME_REGISTER, measurements[start : start + MEASUREMENT_BYTES])
+        if len(requests) >= INBLOB_BYTES:  # the newest counts, as in the kernel; older ones only move the generation
+            self._generation += len(requests) // INBLOB_BYTES
+            self._pending = requests[-INBLOB_BYTES:]
+            self._write_generation()
 
     def _write_generation(self) -> None:
         draft = self._entry / ".generation"
@@ -122,12 +121,12 @@ def stop_with_parent(told: Callable[[], bool]) -> Callable[[], bool]:
     return lambda: told() or os.getppid() != parent
 
 
-def _drain(pipe: int, size: int) -> list[bytes]:
-    """All whole pieces of `size` bytes that wait in a pipe; anything else is refused, as a kernel would."""
+def _waiting(pipe: int) -> bytes:
+    """All that waits in a pipe.
+
+    A write of so few bytes is whole or absent, never mixed with another (POSIX PIPE_BUF).
+    """
     try:
-        data = os.read(pipe, PIPE_BYTES)
+        return os.read(pipe, PIPE_BYTES)
     except BlockingIOError:
-        return []
-    if len(data) % size:
-        return []
-    return [data[start : start + size] for start in range(0, len(data), size)]
+        return b""

@@ -1,4 +1,4 @@
-"""The appraisal, as a numbered procedure: is it genuine, is it for us, is it what it says, is it what we want?
+"""The appraisal as a numbered procedure: is it genuine, for us, what it says, and what we want.
 
 Knows: the order of the steps and what a step needs of those before it. Does not know: formats of vendors (`tee`), how a policy
 was signed or stored, whether a nonce was used before (`release`), nor what the caller does with a verdict.

@@ -1,0 +1,1 @@
+"""The figures: ratios against a named baseline in the same run."""

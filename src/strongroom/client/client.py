@@ -48,8 +48,10 @@ class _Desk:
         accept_simulated: bool = False,
         clock: Callable[[], float] = time.time,
     ) -> None:
-        """`url` of the worker or of what stands before it; `policy` as a record or a TOML file of your own; `anchor` the PEM
-        file of an installation root (simulated TEEs); `broker` the fingerprint of the broker that must have released the keys.
+        """What a user holds before any worker is met.
+
+        `url` of the worker or of what stands before it; `policy` as a record or a TOML file of your own; `anchor` the PEM file
+        of an installation root (simulated TEEs); `broker` the fingerprint of the broker that must have released the keys.
         """
         self.url = url.rstrip("/")
         if not self.url.startswith(("http://", "https://")):
@@ -113,7 +115,7 @@ class Client(_Desk):
         self._outer = transport if transport is not None else httpx2.HTTPTransport()
 
     def verify(self) -> Verification:
-        """Ask for evidence with a fresh nonce and judge it. Raises `AppraisalRefused`, `SimulationNotAccepted`, …"""
+        """Ask for evidence with a fresh nonce and judge it. Raises `AppraisalRefused`, `SimulationNotAccepted` and more."""
         nonce = secrets.token_bytes(NONCE_BYTES)
         request = httpx2.Request(
             "POST", self.url + EVIDENCE_PATH, content=codec.encode(EvidenceRequest(nonce)), headers=_JSON

@@ -203,8 +203,12 @@ def decrypt_into(stream: Stream, sink: Sink, *, threads: int | None = None) -> N
     with ThreadPoolExecutor(workers, thread_name_prefix="open") as pool:
         shares = [range(first, stream.shape.segments, workers) for first in range(workers)]
         done = [pool.submit(_decrypt_share, stream, sink, share, stop) for share in shares]
-    for future in done:
-        future.result()
+        try:
+            for future in done:
+                future.result()
+        except BaseException:  # an interrupt, too, must not wait for the rest
+            stop.set()
+            raise
 
 
 def _decrypt_share(stream: Stream, sink: Sink, numbers: range, stop: Event) -> None:

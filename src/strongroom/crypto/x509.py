@@ -167,7 +167,11 @@ def check_not_revoked(certificate: x509.Certificate, crl: x509.CertificateRevoca
     """Return if `certificate` is not listed in `crl`, which `check_crl` judged. Raises `SignatureInvalid`."""
     if certificate.issuer != crl.issuer:
         raise SignatureInvalid(f"the CRL is not of the issuer of {_name(certificate)}")
-    if crl.get_revoked_certificate_by_serial_number(certificate.serial_number) is not None:
+    try:
+        entry = crl.get_revoked_certificate_by_serial_number(certificate.serial_number)
+    except _UNPARSABLE:
+        raise SignatureInvalid(f"the CRL for {_name(certificate)} does not parse") from None
+    if entry is not None:
         raise SignatureInvalid(f"{_name(certificate)} is revoked")
 
 

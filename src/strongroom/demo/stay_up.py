@@ -60,7 +60,9 @@ def _instructions(facts: dict[str, str]) -> str:
         f"--policy {facts['policy']} --anchor {facts['anchor']} "
         f"--broker-fingerprint {facts['broker_fingerprint']} --accept-simulated"
     )
-    owner = f"--broker {facts['broker']} --broker-fingerprint {facts['broker_fingerprint']} --identity {facts['identity']}"
+    owner = (
+        f"--broker {facts['broker']} --broker-fingerprint {facts['broker_fingerprint']} --identity {facts['identity']}"
+    )
     return f"""
 A SIMULATED TEE, which protects nothing, serves SmolLM2-135M-Instruct until you press Ctrl-C.
 

@@ -31,10 +31,13 @@ _NUMBERS = {
 _TEXTS: Mapping[str, str | None] = {"name": None, "chat_template": ""}
 """Settings that are text: the name under which the model is served, and a built-in template's name if not the model's own."""
 
-_SAMPLING = frozenset(
-    "frequency_penalty grammar json_schema logit_bias logprobs max_completion_tokens max_tokens min_p n presence_penalty "
-    "repeat_last_n repeat_penalty response_format seed stop stream stream_options temperature top_k top_logprobs top_p".split()
-)
+# fmt: off
+_SAMPLING = frozenset({
+    "frequency_penalty", "grammar", "json_schema", "logit_bias", "logprobs", "max_completion_tokens",
+    "max_tokens", "min_p", "n", "presence_penalty", "repeat_last_n", "repeat_penalty", "response_format",
+    "seed", "stop", "stream", "stream_options", "temperature", "top_k", "top_logprobs", "top_p",
+})
+# fmt: on
 _TALK = frozenset({"messages", "tools", "tool_choice", "parallel_tool_calls"})
 _OPERATIONS = {"chat.completions": _SAMPLING | _TALK, "completions": _SAMPLING | {"prompt", "suffix"}}
 _IGNORED = frozenset({"model", "user", "metadata", "store", "service_tier", "safety_identifier", "prompt_cache_key"})
@@ -57,6 +60,8 @@ class LlamaAdapter:
 
     def run(self, operation: str, request: Mapping[str, Any], emit: Callable[[str], bool]) -> None:
         server = self._server
+        if server is None:
+            raise Rejected(problem(503, "no model is loaded", "server_error"))
         asked = json.dumps({**check_request(operation, request), "cache_prompt": self._cache_prompt})
         failures: list[str] = []
 

@@ -63,23 +63,25 @@ def own_root(readable: Sequence[str], scratch_bytes: int, *, processes: bool) ->
     refuses that, the old /proc is shown and the reason returned. Raises `OSError` if there is no such root.
     """
     linux.mount("", "/", linux.MS_REC | linux.MS_PRIVATE)
-    trees = [(path, linux.clone_tree(path)) for path in _outermost(readable)]
+    trees = [(path, Path(path).is_dir(), linux.clone_tree(path)) for path in _outermost(readable)]
     linux.mount("tmpfs", _BASE, _PLAIN, "size=1m,nr_inodes=4k,mode=755")
-    for path, tree in trees:
+    for folder in ("/proc", SCRATCH):
+        Path(_BASE + folder).mkdir()
+    linux.mount(
+        "tmpfs", _BASE + SCRATCH, _PLAIN, f"size={scratch_bytes},mode=700"
+    )  # first: `readable` may lie below it
+    for path, folder_there, tree in trees:
         target = Path(_BASE + path)
         target.parent.mkdir(parents=True, exist_ok=True)
-        if Path(path).is_dir() or not Path(path).exists():  # a path below the base is hidden by now, and was a folder
+        if folder_there:
             target.mkdir()
         else:
             target.touch()
         linux.attach_tree(tree, str(target))
-    for folder in ("proc", "tmp"):
-        (Path(_BASE) / folder).mkdir(exist_ok=True)
     unhidden = _own_proc(f"{_BASE}/proc") if processes else OSError("needs a process namespace")
     if unhidden is not None:
         linux.attach_tree(linux.clone_tree("/proc"), f"{_BASE}/proc")
     linux.set_mount_attributes(_BASE, linux.MOUNT_ATTR_RDONLY)
-    linux.mount("tmpfs", _BASE + SCRATCH, _PLAIN, f"size={scratch_bytes},mode=700")
     linux.pivot_into(_BASE)
     return unhidden
 

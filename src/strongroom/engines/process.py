@@ -157,7 +157,7 @@ class _Connection(asyncio.Protocol):
 
     def ask(self, number: int, frame: bytes) -> asyncio.Queue[Frame | None]:
         """Send a request; its frames arrive in the queue, and None if the engine ends."""
-        self._streams[number] = frames = asyncio.Queue()
+        frames = self._streams[number] = asyncio.Queue[Frame | None]()
         self._write(frame)
         return frames
 

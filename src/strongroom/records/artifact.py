@@ -100,11 +100,15 @@ class SealHeader:
 
 @dataclass(frozen=True, slots=True)
 class SealedFile:
-    """One file: its path below the artifact (POSIX, relative), size in bytes, plaintext BLAKE3, media type."""
+    """One file: its path below the artifact (POSIX, relative), size in bytes, hashes of the plaintext, media type.
+
+    BLAKE3 is for readers in a hurry, SHA-256 is what the inner signature is about.
+    """
 
     path: str
     size: int
     blake3: bytes
+    sha256: Digest
     media: str
 
     def __post_init__(self) -> None:

@@ -59,7 +59,7 @@ def _record(kind: type) -> dict[str, Any]:
     }
 
 
-def _type(hint: Any) -> dict[str, Any]:
+def _type(hint: Any) -> dict[str, Any]:  # noqa: PLR0911 (one line a type)
     if hint is bytes:
         return dict(BASE64)
     plain = {str: "string", bool: "boolean", int: "integer"}.get(hint)

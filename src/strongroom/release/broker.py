@@ -6,9 +6,9 @@ with its grants, leave. Does not know: HTTP (`services.broker`), SQL (`stores`),
 what owners do (`administration`).
 
 A nonce is consumed by compare-and-swap, also when the attempt fails. The same bytes within 60 s get the answer that was
-kept, never a new decision; kept answers hold only sealed grants. Refusals are leaves too, so many a minute. Not
-covered: cells, witnesses' cosignatures, several brokers over one store, and a check that a restored database is the
-newest.
+kept, never a new decision; kept answers hold only sealed grants. Refusals of a live challenge are leaves too, so many a
+minute. Not covered: cells, witnesses' cosignatures, several brokers over one store, and a check that a restored
+database is the newest.
 """
 
 from __future__ import annotations

@@ -221,17 +221,24 @@ class BrokerClient:
         sent = {"content-type": "application/json", "accept-encoding": "identity", **(headers or {})}
         try:
             with self._http.stream(method, path, content=body, headers=sent) as response:
-                answer = bytearray()
-                for part in response.iter_raw():
-                    answer += part
-                    if len(answer) > wire.MAX_ANSWER_BYTES:
-                        raise MalformedRecord(f"the broker's answer exceeds {wire.MAX_ANSWER_BYTES} bytes")
-                status = response.status_code
+                answer, status = _read(response), response.status_code
         except httpx2.HTTPError as error:
             raise ServiceUnavailable("the broker does not answer", detail=type(error).__name__) from None
         if status != 200:  # noqa: PLR2004 (the one status of a yes)
-            raise from_problem(bytes(answer), status)
-        return bytes(answer)
+            raise from_problem(answer, status)
+        return answer
+
+
+def _read(response: httpx2.Response) -> bytes:
+    """The whole body, of bounded size, as it was sent: what was compressed could be larger than it looks."""
+    if response.headers.get("content-encoding", "identity") != "identity":
+        raise MalformedRecord("the broker's answer is in an encoding that was not asked for")
+    body = bytearray()
+    for part in response.iter_bytes():
+        body += part
+        if len(body) > wire.MAX_ANSWER_BYTES:
+            raise MalformedRecord(f"the broker's answer exceeds {wire.MAX_ANSWER_BYTES} bytes")
+    return bytes(body)
 
 
 def _segment(name: str) -> str:

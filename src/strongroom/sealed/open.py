@@ -276,9 +276,7 @@ def _read_manifest(registry: Registry, reference: str) -> Manifest:
 
 def _check_inner(index: SealedIndex, public: PublicKey) -> None:
     """The owner's word about the plaintext covers exactly the index's files, git's own excepted (`signing`)."""
-    signed = signing.verify_files(index.signature, public)
-    listed = {file.path: file.blake3.hex() for file in index.files if signing.is_signed_path(file.path)}
-    if signed != signing.SignedFiles(index.name, "blake3", listed):
+    if signing.verify_files(index.signature, public) != signing.about_files(index.name, index.files):
         raise SignatureInvalid(
             "the inner signature is about other files than the sealed index", detail="inner signature"
         )

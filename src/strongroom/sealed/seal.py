@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import io
 import secrets
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TypeAlias
@@ -36,7 +36,7 @@ from strongroom.sealed.registries.port import IMAGE_MANIFEST, Descriptor, Regist
 from strongroom.sealed.source import PlainFile, find_files, opened, padding
 from strongroom.sealed.wrapping import Wrap
 
-MAX_PADDING = 1 << 30
+MAX_PADDING = 1 << 26
 
 Progress: TypeAlias = Callable[[int, int], None]
 """Told how many bytes of how many are done."""
@@ -69,13 +69,42 @@ def seal(
 
     Raises `UsageError`, `FileUnreadable`, `StoreUnavailable`, and what `wrap` raises; then none of its blobs stay.
     """
+    return seal_files(
+        find_files(source),
+        registry,
+        name=name or source.resolve().name,
+        kind=kind,
+        wrap=wrap,
+        signer=signer,
+        tag=tag,
+        segment_bytes=segment_bytes,
+        pad_to=pad_to,
+        random=random,
+        progress=progress,
+    )
+
+
+def seal_files(
+    files: Sequence[PlainFile],
+    registry: Registry,
+    *,
+    name: str,
+    kind: ArtifactKind,
+    wrap: Wrap,
+    signer: SigningKey,
+    tag: str = "latest",
+    segment_bytes: int = segments.SEGMENT_BYTES,
+    pad_to: int = 1,
+    random: Random = secrets.token_bytes,
+    progress: Progress | None = None,
+) -> SealedArtifact:
+    """`seal` for files that were found already, wherever they lie: on a disk, or in memory (`source.described`)."""
     if not 1 <= pad_to <= MAX_PADDING:
         raise UsageError(f"sizes are padded to multiples of 1 to {MAX_PADDING} bytes")
-    files = find_files(source)
     sealing = _Sealing(registry, random, segment_bytes, pad_to)
     try:
         listed = sealing.files(files, progress)
-        index = _signed_index(name or source.resolve().name, kind, listed, signer)
+        index = _signed_index(name, kind, listed, signer)
         layers = (sealing.index(index), *sealing.layers)
         keys = wrap(sealing.artifact_id, sealing.data_key)
         manifest = Manifest(SealHeader(sealing.artifact_id, kind, segment_bytes, keys), layers)
@@ -103,7 +132,7 @@ class _Sealing:
         self.data_key = self.random(segments.KEY_BYTES)
         self.artifact_id = self.random(ARTIFACT_ID_BYTES)
 
-    def files(self, files: tuple[PlainFile, ...], progress: Progress | None) -> tuple[SealedFile, ...]:
+    def files(self, files: Sequence[PlainFile], progress: Progress | None) -> tuple[SealedFile, ...]:
         total, done, listed = sum(file.size for file in files), 0, []
 
         def on_read(count: int) -> None:
@@ -115,7 +144,7 @@ class _Sealing:
         for number, file in enumerate(files, start=1):
             with opened(file, pad_to=self.pad_to, on_read=on_read) as reader:
                 self.layers.append(self._stream(number, reader))
-                listed.append(SealedFile(file.path, file.size, reader.digest(), file.media))
+                listed.append(reader.described())
         return tuple(listed)
 
     def index(self, index: SealedIndex) -> Descriptor:
@@ -143,8 +172,11 @@ class _Sealing:
 
 
 def _signed_index(name: str, kind: ArtifactKind, files: tuple[SealedFile, ...], signer: SigningKey) -> SealedIndex:
-    digests = {file.path: file.blake3.hex() for file in files if signing.is_signed_path(file.path)}
-    if not digests:
+    stated = signing.about_files(name, files)
+    if not stated.digests:
         raise UsageError("there is nothing here but git's own files", remedy="Name a folder with content.")
-    bundle = signing.sign_files(signing.SignedFiles(name, "blake3", digests), signer)
-    return SealedIndex(name, kind, files, bundle.decode())
+    bundle = signing.sign_files(stated, signer)
+    try:
+        return SealedIndex(name, kind, files, bundle.decode())
+    except ValueError as error:
+        raise UsageError(f"these files make no artifact: {error}") from None

@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import hashlib
 import re
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -22,7 +22,7 @@ from cryptography.hazmat.primitives.asymmetric.ec import EllipticCurvePrivateKey
 from strongroom.crypto import signatures
 from strongroom.errors import MalformedArtifact, MalformedRecord, SignatureInvalid, UsageError
 from strongroom.records import codec
-from strongroom.records.artifact import is_plain_path
+from strongroom.records.artifact import SealedFile, is_plain_path
 from strongroom.records.envelope import Envelope
 
 BUNDLE_TYPE = "application/vnd.dev.sigstore.bundle.v0.3+json"
@@ -45,9 +45,10 @@ class SignedFiles:
     digests: Mapping[str, str]
 
 
-def is_signed_path(path: str) -> bool:
-    """Whether the format speaks of this path at all."""
-    return path.split("/", 1)[0] not in GIT_PLACES
+def about_files(name: str, files: Iterable[SealedFile]) -> SignedFiles:
+    """What the inner signature of an artifact says: SHA-256 of each plaintext, as the stock command line expects it."""
+    stated = {f.path: f.sha256.removeprefix("sha256:") for f in files if f.path.split("/", 1)[0] not in GIT_PLACES}
+    return SignedFiles(name, "sha256", stated)
 
 
 def sign_files(files: SignedFiles, key: signatures.SigningKey) -> bytes:

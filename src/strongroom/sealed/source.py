@@ -1,10 +1,13 @@
 """What is to be sealed: the files of a folder, or one file, in a fixed order, and each read once.
 
+Files without a name, such as a memfd, come as open descriptors (`described`).
+
 Knows: plain files. Does not know: encryption. Not covered: empty folders, owners, modes and times, which are not kept.
 """
 
 from __future__ import annotations
 
+import hashlib
 import os
 import stat
 from collections.abc import Callable, Iterator
@@ -15,7 +18,8 @@ from pathlib import Path
 from blake3 import blake3
 
 from strongroom.errors import FileUnreadable, UsageError
-from strongroom.records.artifact import MAX_FILES, is_plain_path
+from strongroom.records.artifact import MAX_FILES, SealedFile, is_plain_path
+from strongroom.records.digest import Digest
 from strongroom.sealed.files import file_errors
 
 _MEDIA = {
@@ -33,10 +37,13 @@ _MEDIA = {
 
 @dataclass(frozen=True, slots=True)
 class PlainFile:
-    """One file to seal: its path inside the artifact, where it lies, its size when it was looked at."""
+    """One file to seal: its path inside the artifact, where it lies, its size when it was looked at.
+
+    A place that is a number is an open descriptor; it stays its caller's to close.
+    """
 
     path: str
-    place: Path
+    place: Path | int
     size: int
 
     @property
@@ -57,6 +64,15 @@ def find_files(source: Path) -> tuple[PlainFile, ...]:
     return files
 
 
+def described(path: str, descriptor: int) -> PlainFile:
+    """The file behind an open descriptor, to be sealed as `path`. Raises `UsageError` for what an artifact cannot hold."""
+    with file_errors("an open file cannot be read"):
+        about = os.fstat(descriptor)
+    if not stat.S_ISREG(about.st_mode) or not is_plain_path(path):
+        raise UsageError("an open descriptor is not a plain file, or has an impossible path in the artifact")
+    return PlainFile(path, descriptor, about.st_size)
+
+
 def padding(size: int, pad_to: int) -> int:
     """How many zeros bring `size` to a multiple of `pad_to`, and an empty file to one of them."""
     return -size % pad_to if size or pad_to == 1 else pad_to
@@ -67,10 +83,11 @@ class FileReader:
 
     def __init__(self, fd: int, file: PlainFile, pad_to: int, on_read: Callable[[int], None]) -> None:
         self._fd = fd
+        self._file = file
         self._left = file.size
         self._padding = padding(file.size, pad_to)
         self._on_read = on_read
-        self._hash = blake3()
+        self._hashes = blake3(), hashlib.sha256()
 
     def readinto(self, buffer: memoryview, /) -> int:
         if self._left == 0:
@@ -82,21 +99,24 @@ class FileReader:
             count = os.readv(self._fd, [buffer[: self._left]])
         if count == 0:
             raise FileUnreadable("a file became shorter while it was sealed")
-        self._hash.update(buffer[:count])
+        for each in self._hashes:
+            each.update(buffer[:count])
         self._left -= count
         self._on_read(count)
         return count
 
-    def digest(self) -> bytes:
-        """BLAKE3 of the file, without its padding."""
-        return self._hash.digest()
+    def described(self) -> SealedFile:
+        """What the sealed index says of the file, once it was read to its end; the padding is not in the hashes."""
+        fast, common = self._hashes
+        digest = Digest("sha256:" + common.hexdigest())
+        return SealedFile(self._file.path, self._file.size, fast.digest(), digest, self._file.media)
 
 
 @contextmanager
 def opened(file: PlainFile, *, pad_to: int, on_read: Callable[[int], None]) -> Iterator[FileReader]:
     """The file, open for one reading. Raises `FileUnreadable` if it is gone or grew since it was found."""
     with file_errors(f"{file.place} cannot be read"):
-        fd = os.open(file.place, os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW)
+        fd = _open(file.place)
     try:
         yield FileReader(fd, file, pad_to, on_read)
         if os.fstat(fd).st_size != file.size:
@@ -105,6 +125,14 @@ def opened(file: PlainFile, *, pad_to: int, on_read: Callable[[int], None]) -> I
             )
     finally:
         os.close(fd)
+
+
+def _open(place: Path | int) -> int:
+    """A descriptor of our own, at the beginning of the file."""
+    if isinstance(place, int):
+        os.lseek(place, 0, os.SEEK_SET)
+        return os.dup(place)
+    return os.open(place, os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW)
 
 
 def _walk(folder: Path) -> Iterator[Path]:

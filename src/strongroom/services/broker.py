@@ -14,6 +14,7 @@ from typing import Any
 
 from starlette.applications import Starlette
 from starlette.concurrency import run_in_threadpool
+from starlette.middleware import Middleware
 from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
@@ -25,7 +26,7 @@ from strongroom.records.release import ReleaseAnswer
 from strongroom.release import wire
 from strongroom.release.broker import Broker
 from strongroom.services.log import log_routes
-from strongroom.services.problems import HANDLERS, answer, read_body
+from strongroom.services.problems import HANDLERS, Defects, answer, read_body
 
 log = logging.getLogger("strongroom.broker")
 
@@ -41,7 +42,7 @@ def broker_app(broker: Broker, *, clock: Clock = time.time) -> Starlette:
         *_owner_routes(broker, clock),
         *log_routes(broker.log, broker.store),
     ]
-    return Starlette(routes=routes, exception_handlers=HANDLERS)
+    return Starlette(routes=routes, exception_handlers=HANDLERS, middleware=[Middleware(Defects)])
 
 
 def _public_routes(broker: Broker, clock: Clock) -> list[Route]:

@@ -20,7 +20,15 @@ from starlette.types import ASGIApp
 
 from strongroom.channel.server import EhbpMiddleware
 from strongroom.engines.port import RequestRejected
-from strongroom.errors import ChannelRefused, EngineUnavailable, MalformedMessage, StrongroomError
+from strongroom.errors import (
+    ChannelRefused,
+    MalformedMessage,
+    Refused,
+    StrongroomError,
+    Unavailable,
+    Unreadable,
+    UsageError,
+)
 from strongroom.records import codec
 from strongroom.records.release import PURPOSE_SESSION
 from strongroom.records.session import EVIDENCE_PATH, EvidenceRequest, WorkerProof
@@ -31,11 +39,16 @@ from strongroom.workloads.inference.workload import Front, InferenceWorkload
 
 EVIDENCE_PER_SECOND = 20
 MAX_EVIDENCE_REQUEST = 4096
-STATUS = {"channel.malformed": 400, "channel.refused": 403, "record.malformed": 400, "usage": 400}
+STATUS: tuple[tuple[type[StrongroomError], int], ...] = (
+    (Unreadable, 400),
+    (UsageError, 400),
+    (Refused, 403),
+    (Unavailable, 503),
+)
 OPERATIONS = {"/v1/chat/completions": "chat.completions", "/v1/completions": "completions"}
 
 
-class Busy(Exception):  # noqa: N818 (not an error of the worker's)
+class Busy(Exception):
     """More work than may wait; the client should come back."""
 
 
@@ -154,7 +167,7 @@ async def _refusal(_: Request, error: Exception) -> Response:
         return Response(error.reply, error.status, media_type="application/json")
     if not isinstance(error, StrongroomError):
         raise error
-    status = STATUS.get(error.code, 503 if isinstance(error, EngineUnavailable) else 500)
+    status = next((number for kind, number in STATUS if isinstance(error, kind)), 500)
     return Response(answers.error_document(error), status, media_type="application/json")
 
 

@@ -12,7 +12,7 @@ import logging
 from starlette.exceptions import HTTPException
 from starlette.requests import ClientDisconnect, Request
 from starlette.responses import Response
-from starlette.types import ExceptionHandler
+from starlette.types import ASGIApp, ExceptionHandler, Message, Receive, Scope, Send
 
 from strongroom.errors import (
     MalformedRecord,
@@ -74,7 +74,9 @@ def status_of(error: StrongroomError) -> int:
 
 def problem(error: StrongroomError, status: int | None = None) -> Response:
     """An error as the body of a no."""
-    return Response(to_problem(error), status or status_of(error), media_type=MEDIA_TYPE)
+    found = status or status_of(error)
+    headers = {"www-authenticate": "Bearer"} if found == 401 else None  # noqa: PLR2004 (RFC 9110 section 15.5.2)
+    return Response(to_problem(error), found, headers, media_type=MEDIA_TYPE)
 
 
 async def _ours(_: Request, error: Exception) -> Response:
@@ -90,14 +92,29 @@ async def _http(_: Request, error: Exception) -> Response:
     return problem(UsageError("there is nothing at this path, or not by this method"), status)
 
 
-async def _unforeseen(_: Request, error: Exception) -> Response:
-    """A defect: its kind is logged, its content is not, for it may hold a secret."""
-    log.error("defect kind=%s", type(error).__name__)
-    return problem(StrongroomError("the service failed"), 500)
+class Defects:
+    """The outermost layer: an exception that is none of ours ends here, in one problem and one line without its content."""
+
+    def __init__(self, app: ASGIApp) -> None:
+        self._app = app
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        begun = False
+
+        async def noted(message: Message) -> None:
+            nonlocal begun
+            begun = begun or message["type"] == "http.response.start"
+            await send(message)
+
+        try:
+            await self._app(scope, receive, noted)
+        except Exception as error:  # noqa: BLE001 (what it says may hold a secret, and nobody above may print it)
+            log.error("defect kind=%s", type(error).__name__)  # noqa: TRY400 (a traceback shows values)
+            if not begun:
+                await problem(StrongroomError("the service failed"), 500)(scope, receive, send)
 
 
 HANDLERS: dict[int | type[Exception], ExceptionHandler] = {
     StrongroomError: _ours,
     HTTPException: _http,
-    Exception: _unforeseen,
 }

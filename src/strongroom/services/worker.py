@@ -25,7 +25,7 @@ from strongroom.sealed.open import Opener
 from strongroom.sealed.registries import from_reference
 from strongroom.services.gateway import front
 from strongroom.tee.tdx import Collector, detect
-from strongroom.worker.hardening import harden
+from strongroom.worker.hardening import Hardening, harden
 from strongroom.worker.life import Place, State, Worker
 from strongroom.worker.workload import Workload
 from strongroom.workloads.inference.workload import InferenceWorkload
@@ -82,6 +82,7 @@ async def run_worker(
     hardening = harden()
     if surroundings.profile == "production":
         hardening.require()
+    report(State.STARTED, hardened(hardening))
     place = surroundings.place()
     inputs = [Opener(*from_reference(reference), signer_public=surroundings.signer) for reference in references]
     broker = BrokerClient(surroundings.broker, fingerprint=surroundings.broker_fingerprint)
@@ -98,6 +99,12 @@ async def run_worker(
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, worker.stop)
     await worker.live()
+
+
+def hardened(hardening: Hardening) -> str:
+    """What came of the worker's own hardening, for people."""
+    missing = "; ".join(f"{name}: {reason}" for name, reason in hardening.missing.items())
+    return f"no core dumps, not dumpable, never swapped{f', but for {missing}' if missing else ''}"
 
 
 def inference(

@@ -44,6 +44,7 @@ DRAIN_SECONDS = 5.0
 class State(enum.StrEnum):
     """Where a worker is in its life; there is no way back."""
 
+    STARTED = "started"
     PREPARED = "prepared"
     PROVED = "proved"
     OPENED = "opened"
@@ -177,8 +178,9 @@ class Worker:
             await asyncio.wait({running, renewing, stopping}, return_when=asyncio.FIRST_COMPLETED)
             self._report(State.DRAINING, "no new work is taken")
             session.draining.set()
-            with contextlib.suppress(TimeoutError):
-                await asyncio.wait_for(asyncio.shield(running), DRAIN_SECONDS)
+            await asyncio.wait(
+                {running}, timeout=DRAIN_SECONDS
+            )  # how it ended is said below, once its receipts are logged
             await self._log_receipts(session)
             for task in (renewing, running):  # an ended lease is the reason to give, before what it did to the work
                 if task.done():

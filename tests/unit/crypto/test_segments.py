@@ -3,6 +3,7 @@
 import io
 import os
 from collections.abc import Callable
+from threading import Event
 
 import pytest
 import tink
@@ -189,11 +190,17 @@ def test_a_broken_segment_is_named():
 
 
 def test_one_broken_segment_stops_all_threads():
-    stream, written = bytearray(sealed(bytes(100_000))), []
-    stream[100] ^= 1
+    data, stop, written = bytearray(sealed(bytes(1000))), Event(), bytearray(1000)
+    data[100] ^= 1
+    stream = stream_of(bytes(data))
     with pytest.raises(SealBroken):
-        segments.decrypt_into(stream_of(bytes(stream)), lambda data, _: written.append(len(data)), threads=2)
-    assert sum(written) < 100_000
+        segments._decrypt_share(stream, into(written), range(0, 9, 2), stop)
+    segments._decrypt_share(stream, refuse, range(1, 9, 2), stop)
+    assert stop.is_set()
+
+
+def refuse(_data: memoryview, _offset: int) -> None:
+    pytest.fail("a thread went on after another had found a broken segment")
 
 
 @pytest.mark.parametrize("segment_bytes", [0, 127, 1 << 27])

@@ -82,6 +82,10 @@ def test_a_verdict_without_checks_or_with_one_not_run_does_not_accept():
 def test_an_envelope_keeps_its_payload_and_refuses_another_shape():
     envelope = Envelope("type", b"payload", (("key", b"signature"),))
     assert Envelope.from_bytes(envelope.to_bytes()) == envelope
-    for text in ("{}", '{"payloadType":"a","payload":"","signatures":[]}', '{"payloadType":"a","payload":"!","signatures":[{"sig":""}]}'):
+    for text in (
+        "{}",
+        '{"payloadType":"a","payload":"","signatures":[]}',
+        '{"payloadType":"a","payload":"!","signatures":[{"sig":""}]}',
+    ):
         with pytest.raises(MalformedRecord):
             Envelope.from_bytes(text)

@@ -90,9 +90,7 @@ class World:
     def open(self) -> None:
         """Start the broker, also once more over the same store."""
         self.store = SqliteStore(self.directory / DATABASE)
-        self.broker = Broker(
-            self.store, self.keys, appraiser=self.appraiser, owner_keys=[self.owner.public_key()]
-        )
+        self.broker = Broker(self.store, self.keys, appraiser=self.appraiser, owner_keys=[self.owner.public_key()])
 
     @property
     def admin(self):

@@ -193,7 +193,9 @@ def test_a_key_of_another_broker_is_refused(world, worker):
         world.release(world.request(worker, wrapped))
 
 
-@pytest.mark.parametrize("change", [{"artifact_id": b"another artifact"}, {"ciphertext": b"c" * 60}, {"ciphertext": b""}])
+@pytest.mark.parametrize(
+    "change", [{"artifact_id": b"another artifact"}, {"ciphertext": b"c" * 60}, {"ciphertext": b""}]
+)
 def test_a_wrapped_key_that_was_changed_is_refused(world, worker, change):
     wrapped = dataclasses.replace(world.prepared(), **change)
     with pytest.raises(ReleaseRefused, match="changed or is another"):
@@ -229,7 +231,9 @@ def test_a_request_for_no_key_is_refused(world, worker):
         world.release(request)
 
 
-@pytest.mark.parametrize("body", [b"", b"{}", b"[]", b"null", b"\xff", b"{" * 5000, b'{"type":"strongroom/release-request/v2"}'])
+@pytest.mark.parametrize(
+    "body", [b"", b"{}", b"[]", b"null", b"\xff", b"{" * 5000, b'{"type":"strongroom/release-request/v2"}']
+)
 def test_bytes_that_are_no_request_are_malformed(world, body):
     with pytest.raises(MalformedRecord):
         world.broker.release(body, now=world.now)
@@ -362,7 +366,8 @@ def test_what_was_forgotten_leaves_no_rows_behind(world, worker):
         world.now += 1000
     world.release(world.request(worker, wrapped))
     with world.store._engine.connect() as connection:
-        rows = [connection.exec_driver_sql(f"select count(*) from {table}").scalar() for table in ("nonces", "answers")]
+        counts = ("select count(*) from nonces", "select count(*) from answers")
+        rows = [connection.exec_driver_sql(count).scalar() for count in counts]
     assert rows == [1, 1]
 
 

@@ -65,18 +65,6 @@ def write_files(folder: Path, content: dict[str, bytes]) -> Path:
     return folder
 
 
-def memfds() -> list[str]:
-    """The memory files that this process holds."""
-    return [link for link in map(_link, os.listdir("/proc/self/fd")) if "memfd:" in link]
-
-
-def _link(fd: str) -> str:
-    try:
-        return os.readlink(f"/proc/self/fd/{fd}")
-    except OSError:
-        return ""
-
-
 @pytest.fixture(scope="session")
 def owner() -> Owner:
     return Owner(signatures.generate_p256(), ReleaseKey.generate())

@@ -26,9 +26,17 @@ from strongroom.receipts.note import open_checkpoint
 from strongroom.receipts.tiles import Tile, bundles_of, parse_bundle, parse_hashes, tiles_of
 from strongroom.records import codec
 from strongroom.records.digest import digest_bytes
-from strongroom.records.release import Challenge, KeyRequest, LeaseState, ReleaseAnswer, ReleaseRequest, RenewalRequest, Use
+from strongroom.records.release import (
+    Challenge,
+    KeyRequest,
+    LeaseState,
+    ReleaseAnswer,
+    ReleaseRequest,
+    RenewalRequest,
+    Use,
+)
 from strongroom.release.client import BrokerClient
-from strongroom.release.grants import open_grant, sign_grant, read_grant
+from strongroom.release.grants import open_grant, read_grant, sign_grant
 from strongroom.release.owners import sign_request
 from strongroom.services.server import BackgroundServer, bind, parse_listen
 
@@ -45,7 +53,9 @@ def wrapped(world, owner):
 
 def release_request(client, worker, wrapped, challenge=None):
     challenge = challenge or client.challenge("release")
-    return ReleaseRequest(challenge, worker.prove(challenge.nonce, "release"), (KeyRequest(ARTIFACT, wrapped, Use.OPEN),))
+    return ReleaseRequest(
+        challenge, worker.prove(challenge.nonce, "release"), (KeyRequest(ARTIFACT, wrapped, Use.OPEN),)
+    )
 
 
 def renewal_request(client, worker, lease_id):
@@ -77,8 +87,11 @@ def client_log_size(client):
     return open_checkpoint(text, client.identity.log_origin, client.identity.log).size
 
 
-def test_owners_list_what_they_made(world, owner, wrapped):
-    assert [(key.key_id, key.version, key.policy_id, key.state) for key in owner.keys()] == [("model", 1, "policy", "active")]
+@pytest.mark.usefixtures("wrapped")
+def test_owners_list_what_they_made(world, owner):
+    assert [(key.key_id, key.version, key.policy_id, key.state) for key in owner.keys()] == [  # noqa: SIM118 (not a dict)
+        ("model", 1, "policy", "active")
+    ]
     assert [(policy.id, policy.version, policy.digest) for policy in owner.policies()] == [
         ("policy", 1, world.policy().digest)
     ]
@@ -98,7 +111,9 @@ def test_a_revoked_worker_learns_it_at_its_next_renewal(client, owner, worker, w
 
 
 @pytest.mark.parametrize(("verb", "name"), [("revoke_key", "model"), ("revoke_policy", "policy")])
-def test_a_revocation_by_key_or_policy_ends_every_lease_under_it(client, owner, worker, another_worker, wrapped, verb, name):
+def test_a_revocation_by_key_or_policy_ends_every_lease_under_it(
+    client, owner, worker, another_worker, wrapped, verb, name
+):
     leases = {client.release(release_request(client, each, wrapped)).lease_id for each in (worker, another_worker)}
     assert {lease.id for lease in getattr(owner, verb)(name)} == leases
     assert getattr(owner, verb)(name) == ()
@@ -116,7 +131,8 @@ def test_a_refusal_is_403_and_names_the_failed_checks(world, url, client, worker
     assert refused.value.failed == ("policy.test",)
 
 
-def test_a_policy_never_goes_back_over_http_either(world, owner, wrapped):
+@pytest.mark.usefixtures("wrapped")
+def test_a_policy_never_goes_back_over_http_either(world, owner):
     owner.put_policy(sign_policy(world.policy(version=3), world.owner))
     with pytest.raises(ReleaseRefused, match="never goes back"):
         owner.put_policy(sign_policy(world.policy(version=2), world.owner))
@@ -160,7 +176,7 @@ def test_an_owners_token_is_used_once_and_for_one_request(world, url):
     assert httpx2.get(f"{url}/v1/keys").status_code == 401
 
 
-def test_another_broker_in_its_place_is_noticed_before_anything_is_sent(url, worker):
+def test_another_broker_in_its_place_is_noticed_before_anything_is_sent(url):
     client = BrokerClient(url, fingerprint=digest_bytes(b"the broker that I know"))
     with pytest.raises(SignatureInvalid, match="another broker"):
         _ = client.identity
@@ -200,7 +216,9 @@ def test_an_answer_changed_on_the_way_is_refused(world, url, client, worker, ano
     middle.close()
 
 
-@pytest.mark.parametrize("body", [b"", b"{}", b"\x00", b'{"type":"strongroom/challenge-request/v2","purpose":"release"}'])
+@pytest.mark.parametrize(
+    "body", [b"", b"{}", b"\x00", b'{"type":"strongroom/challenge-request/v2","purpose":"release"}']
+)
 def test_an_unreadable_request_is_400_with_a_code_and_a_remedy(url, body):
     answer = httpx2.post(f"{url}/v1/challenges", content=body)
     assert answer.status_code == 400
@@ -224,7 +242,9 @@ def test_an_oversize_body_without_an_announcement_is_413_too(url):
     assert answer.status_code == 413
 
 
-@pytest.mark.parametrize(("method", "path", "status"), [("GET", "/nothing", 404), ("GET", "/v1/releases", 405), ("GET", "/tile/0/999", 404)])
+@pytest.mark.parametrize(
+    ("method", "path", "status"), [("GET", "/nothing", 404), ("GET", "/v1/releases", 405), ("GET", "/tile/0/999", 404)]
+)
 def test_an_unknown_path_or_method_is_a_problem_too(url, method, path, status):
     answer = httpx2.request(method, f"{url}{path}")
     assert (answer.status_code, answer.headers["content-type"]) == (status, "application/problem+json")
@@ -252,9 +272,12 @@ def test_a_defect_is_one_problem_without_a_traceback(world, url, caplog):
 
     world.broker.challenge = fail
     with caplog.at_level(logging.DEBUG):
-        answer = httpx2.post(f"{url}/v1/challenges", content=b'{"type":"strongroom/challenge-request/v1","purpose":"release"}')
+        answer = httpx2.post(
+            f"{url}/v1/challenges", content=b'{"type":"strongroom/challenge-request/v1","purpose":"release"}'
+        )
     assert (answer.status_code, answer.json()["code"]) == (500, "strongroom.error")
-    assert "canary-4711" not in answer.text
+    assert "canary-4711" not in answer.text + caplog.text
+    assert "defect kind=RuntimeError" in caplog.text
 
 
 def test_a_broker_that_is_not_there_is_unavailable(world):
@@ -271,6 +294,16 @@ def test_a_broker_that_is_not_there_is_unavailable(world):
 def test_an_address_that_is_none_is_an_error_of_ours(world, url):
     with pytest.raises((UsageError, ServiceUnavailable)):
         BrokerClient(url, fingerprint=world.broker.identity.fingerprint).challenge("release")
+
+
+def test_a_compressed_answer_is_not_unpacked(world):
+    packed = httpx2.MockTransport(
+        lambda _: httpx2.Response(200, content=b"x", headers={"content-encoding": "x-unknown"})
+    )
+    client = BrokerClient("http://broker", fingerprint=world.broker.identity.fingerprint, transport=packed)
+    with pytest.raises(MalformedRecord, match="encoding"):
+        client.challenge("release")
+    client.close()
 
 
 def test_an_endless_answer_is_cut(world):
@@ -290,7 +323,7 @@ def test_a_refusal_without_a_usable_reason_is_still_a_refusal(world, body):
     client.close()
 
 
-def test_the_log_is_served_as_tiles_that_give_the_checkpoints_root(world, url, client, worker, wrapped):
+def test_the_log_is_served_as_tiles_that_give_the_checkpoints_root(url, client, worker, wrapped):
     for _ in range(3):
         client.release(release_request(client, worker, wrapped))
     text = httpx2.get(f"{url}/checkpoint").text
@@ -306,13 +339,11 @@ def test_the_log_is_served_as_tiles_that_give_the_checkpoints_root(world, url, c
 
 
 def test_an_empty_log_has_a_checkpoint_too(url, client):
-    checkpoint = open_checkpoint(
-        httpx2.get(f"{url}/checkpoint").text, client.identity.log_origin, client.identity.log
-    )
+    checkpoint = open_checkpoint(httpx2.get(f"{url}/checkpoint").text, client.identity.log_origin, client.identity.log)
     assert (checkpoint.size, checkpoint.root) == (0, merkle.EMPTY_ROOT)
 
 
-def test_log_lines_hold_no_names_and_no_keys(client, owner, worker, wrapped, caplog):
+def test_log_lines_hold_no_names_and_no_keys(client, worker, wrapped, caplog):
     with caplog.at_level(logging.DEBUG, logger="strongroom"):
         answer = client.release(release_request(client, worker, wrapped))
     assert "yes event=release grants=1" in caplog.text
@@ -320,7 +351,7 @@ def test_log_lines_hold_no_names_and_no_keys(client, owner, worker, wrapped, cap
         assert secret not in caplog.text
 
 
-def test_a_port_that_somebody_holds_is_an_error_with_a_remedy(world, url):
+def test_a_port_that_somebody_holds_is_an_error_with_a_remedy(url):
     port = httpx2.URL(url).port
     with pytest.raises(AddressInUse) as refused, BackgroundServer(lambda *_: None, port=port):
         pass
@@ -336,4 +367,12 @@ def test_an_address_to_listen_on_has_a_host_and_a_port(text):
 def test_addresses_to_listen_on_are_read(url):
     assert parse_listen("127.0.0.1:0") == ("127.0.0.1", 0)
     assert parse_listen("[::1]:8080") == ("::1", 8080)
-    assert isinstance(codec.from_json(Challenge, httpx2.post(f"{url}/v1/challenges", content=b'{"type":"strongroom/challenge-request/v1","purpose":"release"}').json()), Challenge)
+    assert isinstance(
+        codec.from_json(
+            Challenge,
+            httpx2.post(
+                f"{url}/v1/challenges", content=b'{"type":"strongroom/challenge-request/v1","purpose":"release"}'
+            ).json(),
+        ),
+        Challenge,
+    )

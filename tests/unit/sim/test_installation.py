@@ -5,13 +5,13 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
-from strongroom_sim import Chip, Installation, mrconfigid_for, mrtd_for, reference_for
-from strongroom_sim.abi import Device
-from strongroom_sim.guard import refuse_beside_real_tee
 
 from strongroom.appraisal.statement import mrconfigid
 from strongroom.errors import DeviceUnavailable, FileUnreadable, Refused, UsageError
 from strongroom.records.digest import digest_bytes
+from strongroom_sim import Chip, Installation, mrconfigid_for, mrtd_for, reference_for
+from strongroom_sim.abi import Device
+from strongroom_sim.guard import refuse_beside_real_tee
 
 NOW = 1_790_000_000
 

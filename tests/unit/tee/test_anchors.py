@@ -5,11 +5,11 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
-from strongroom_sim import Installation
 
 from strongroom.errors import MalformedEvidence
 from strongroom.records.verdict import RootClass
 from strongroom.tee.anchors import INTEL_SGX_ROOT, VENDOR_ANCHORS, installation_anchor
+from strongroom_sim import Installation
 
 
 def test_an_installation_root_is_of_class_installation(tmp_path: Path):

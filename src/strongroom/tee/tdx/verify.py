@@ -128,7 +128,7 @@ def _verify_platform(
         crl = x509.load_crl(collateral.pck_crl)
         leaf, authority = chain.value[:2]
         stated = x509.load_chain(collateral.pck_crl_chain)[0]
-        same = stated.subject == authority.subject and stated.public_key() == authority.public_key()
+        same = stated.subject == authority.subject and x509.public_key(stated) == x509.public_key(authority)
         require(same, "the PCK CRL comes with another CA than the quote")
         x509.check_crl(crl, issuer=authority, now=now)
         x509.check_not_revoked(leaf, crl)
@@ -170,7 +170,9 @@ def _verify_document(
     signer = steps.run(f"{name}.signer", path, platform.anchor, platform.root_crl)
     signature = steps.run(
         f"{name}.signature",
-        lambda: _check_signature(x509.public_key(signer.value), raw_signature, text.encode(), name),
+        lambda: _check_signature(
+            x509.public_key(signer.value), raw_signature, text.encode("utf-8", "surrogatepass"), name
+        ),
         signer,
     )
     content: Outcome[D] = steps.run(f"{name}.content", lambda: parse(text), signature)

@@ -56,12 +56,12 @@ async def whole(workload: InferenceWorkload, session: Session, operation: str, b
 async def stream(workload: InferenceWorkload, session: Session, operation: str, body: bytes) -> AsyncGenerator[bytes]:
     """Events, each padded so that its length tells nothing, then `[DONE]`, then the receipt.
 
-    If the engine fails, the last event is an error in the protocol and the receipt says `failed`; if the client goes away, the
-    receipt says `cut`: it is signed and logged all the same.
+    What fails before the first event is raised, and there is no answer. If the engine fails later, the last event is an error in
+    the protocol and the receipt says `failed`; if the client goes away, the receipt says `cut`: it is signed and logged all the same.
     """
     request = parse_request(body)
     request["stream_options"] = {"include_usage": True}
-    hasher, usage, outcome = hashlib.sha256(), dict[str, int](), "cut"
+    hasher, usage, outcome = hashlib.sha256(), dict[str, int](), "none"
 
     def event(data: bytes) -> bytes:
         padded = padding.pad_event(data)
@@ -83,10 +83,13 @@ async def stream(workload: InferenceWorkload, session: Session, operation: str, 
             async for chunk in workload.engine.generate(operation, request):
                 if b'"usage"' in chunk:
                     usage = usage_of(chunk)
+                outcome = "cut"
                 yield event(b"data: " + chunk + b"\n\n")
             yield event(DONE)
             outcome = "complete"
         except StrongroomError as error:
+            if outcome == "none":
+                raise
             outcome = "failed"
             yield event(b"data: " + error_document(error) + b"\n\n")
         yield receipt()

@@ -8,11 +8,11 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
-from strongroom_sim import Chip, Installation
 
 from strongroom.records.evidence import Collateral
 from strongroom.tee.anchors import TrustAnchor, installation_anchor
 from strongroom.tee.tdx import Genuine, parse_quote, verify
+from strongroom_sim import Chip, Installation
 
 NOW = 1_790_000_000
 
@@ -27,7 +27,8 @@ def collateral_of(bundle: str | bytes) -> Collateral:
     """A bundle in the shape of QuoteCollateralV3 as our record."""
     found = json.loads(bundle)
     octets = {
-        name: bytes.fromhex(found[name]) for name in ("tcb_info_signature", "qe_identity_signature", "root_ca_crl", "pck_crl")
+        name: bytes.fromhex(found[name])
+        for name in ("tcb_info_signature", "qe_identity_signature", "root_ca_crl", "pck_crl")
     }
     return Collateral(
         tcb_info=found["tcb_info"],

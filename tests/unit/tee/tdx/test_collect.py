@@ -9,12 +9,12 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from strongroom_sim import Chip
-from strongroom_sim.abi import Device
 
 from strongroom.errors import DeviceUnavailable, UsageError
 from strongroom.records.evidence import Event
 from strongroom.tee.tdx import Collector, detect, parse_quote, replay
+from strongroom_sim import Chip
+from strongroom_sim.abi import Device
 
 DATA = bytes(range(64))
 ENTRY = Path("sys/kernel/config/tsm/report/strongroom")

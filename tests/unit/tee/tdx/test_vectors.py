@@ -139,7 +139,7 @@ def test_the_pinned_root_is_the_one_that_real_chains_end_at(vectors: Path):
 def dcap_root(chain: str) -> bytes:
     import base64
 
-    body = chain.split("-----BEGIN CERTIFICATE-----")[-1].split("-----END")[0]
+    body = chain.rsplit("-----BEGIN CERTIFICATE-----", maxsplit=1)[-1].split("-----END", maxsplit=1)[0]
     return base64.b64decode(body)
 
 

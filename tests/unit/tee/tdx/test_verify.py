@@ -2,20 +2,21 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 from collections.abc import Callable
 from dataclasses import replace
 from typing import Any
 
 import pytest
-from strongroom_sim import Chip, tcb
-from strongroom_sim.ca import sign_raw
 
 from strongroom.errors import StrongroomError, Unreadable
 from strongroom.records.evidence import Collateral
 from strongroom.records.verdict import RootClass, Status, all_passed
 from strongroom.tee.anchors import VENDOR_ANCHORS, TrustAnchor
 from strongroom.tee.tdx import Genuine, parse_quote, verify
+from strongroom_sim import Chip, tcb
+from strongroom_sim.ca import sign_raw
 
 DAY = 86_400
 DATA = bytes(range(64))
@@ -289,7 +290,15 @@ def test_no_flipped_bit_in_a_quote_is_accepted(place: Any):
 
 @pytest.mark.parametrize(
     "member",
-    ["tcb_info", "tcb_info_signature", "tcb_info_chain", "qe_identity", "qe_identity_signature", "root_ca_crl", "pck_crl"],
+    [
+        "tcb_info",
+        "tcb_info_signature",
+        "tcb_info_chain",
+        "qe_identity",
+        "qe_identity_signature",
+        "root_ca_crl",
+        "pck_crl",
+    ],
 )
 def test_no_flipped_bit_in_collateral_is_accepted(place: Any, member: str):
     quote = place.chip.quote(DATA)
@@ -312,3 +321,26 @@ def test_missing_collateral_is_a_failed_check_and_no_crash(place: Any, member: s
         pytest.fail(f"verify raised {error}")
     assert not all_passed(genuine.checks)
     assert genuine.tcb_status is None or member.startswith("pck_crl")
+
+
+def test_text_that_is_no_unicode_is_a_failed_check_and_no_crash(place: Any):
+    broken = replace(place.collateral, tcb_info=place.collateral.tcb_info[:-1] + "\ud800", qe_identity="\ud800")
+    assert failures(place.judge(place.chip.quote(DATA), broken)) == {
+        "tdx.tcb_info.signature",
+        "tdx.qe_identity.signature",
+    }
+
+
+def test_an_attestation_key_off_the_curve_is_a_failed_check(place: Any):
+    quote = parse_quote(place.chip.quote(DATA))
+    key = bytes(63) + b"\x01"
+    report = bytearray(quote.qe_report.raw)
+    report[320:352] = hashlib.sha256(key + quote.qe_auth_data).digest()
+    forged = replace(
+        quote,
+        attestation_key=key,
+        qe_report=replace(quote.qe_report, raw=bytes(report), reportdata=bytes(report[320:384])),
+        qe_report_signature=sign_raw(place.installation.keys["pck"], bytes(report)),
+    )
+    genuine = verify(forged, place.collateral, [place.anchor], place.now)
+    assert failures(genuine) == {"tdx.quote.signature"}

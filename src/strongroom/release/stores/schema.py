@@ -1,0 +1,71 @@
+"""The tables of a broker's database, and their version.
+
+Knows: names and types of columns. Does not know: who reads or writes them (`sqlite`). A database of a higher version is refused.
+"""
+
+from __future__ import annotations
+
+import sqlalchemy as sa
+
+SCHEMA_VERSION = 1
+
+schema = sa.MetaData()
+Meta = sa.Table(
+    "meta", schema, sa.Column("name", sa.Text, primary_key=True), sa.Column("value", sa.Text, nullable=False)
+)
+Nonces = sa.Table(
+    "nonces",
+    schema,
+    sa.Column("scope", sa.Text, primary_key=True),
+    sa.Column("nonce", sa.LargeBinary, primary_key=True),
+    sa.Column("expires", sa.Integer, nullable=False, index=True),
+    sqlite_with_rowid=False,
+)
+Answers = sa.Table(
+    "answers",
+    schema,
+    sa.Column("request", sa.Text, primary_key=True),
+    sa.Column("released", sa.Boolean, nullable=False),
+    sa.Column("body", sa.LargeBinary, nullable=False),
+    sa.Column("until", sa.Integer, nullable=False, index=True),
+)
+Keys = sa.Table(
+    "keys",
+    schema,
+    sa.Column("id", sa.Text, primary_key=True),
+    sa.Column("version", sa.Integer, primary_key=True),
+    sa.Column("policy_id", sa.Text, nullable=False),
+    sa.Column("wrapped", sa.LargeBinary, nullable=False),
+    sa.Column("state", sa.Text, nullable=False),
+    sa.Column("created", sa.Integer, nullable=False),
+)
+Policies = sa.Table(
+    "policies",
+    schema,
+    sa.Column("id", sa.Text, primary_key=True),
+    sa.Column("version", sa.Integer, primary_key=True),
+    sa.Column("digest", sa.Text, nullable=False),
+    sa.Column("envelope", sa.LargeBinary, nullable=False),
+)
+Leases = sa.Table(
+    "leases",
+    schema,
+    sa.Column("id", sa.Text, primary_key=True),
+    sa.Column("keyset", sa.Text, nullable=False),
+    sa.Column("statement", sa.Text, nullable=False),
+    sa.Column("policy_id", sa.Text, nullable=False),
+    sa.Column("key_ids", sa.Text, nullable=False),
+    sa.Column("granted", sa.Integer, nullable=False),
+    sa.Column("expires", sa.Integer, nullable=False),
+    sa.Column("state", sa.Text, nullable=False),
+    sa.Column("renewals", sa.Integer, nullable=False),
+    sa.Column("chain", sa.Text, nullable=False),
+    sa.Column("receipt_key", sa.LargeBinary, nullable=False),
+    sa.Column("receipts_sequence", sa.Integer, nullable=False),
+)
+Leaves = sa.Table(
+    "leaves",
+    schema,
+    sa.Column("position", sa.Integer, primary_key=True),
+    sa.Column("leaf", sa.LargeBinary, nullable=False),
+)

@@ -1,0 +1,141 @@
+"""A job's confined child, seen from the worker.
+
+Knows: what is handed over when, and how little to believe of what comes back. Does not know: artifacts, receipts.
+All of it may block but `kill`; a thread that waits here is freed by `kill` from another.
+"""
+
+from __future__ import annotations
+
+import os
+import threading
+from dataclasses import dataclass, field
+
+from strongroom.engines.confine import Confinement
+from strongroom.engines.spawn import Child, spawn_child
+from strongroom.errors import EngineUnavailable, MalformedMessage, StrongroomError
+from strongroom.records.job import JobSpec
+from strongroom.workloads.job.link import Link, Message
+
+MAX_OUTPUTS = 256
+ANSWER_SECONDS = 60.0
+"""How long the child may take to confine itself, or to copy one input file."""
+
+_CHILD = "strongroom.workloads.job.child"
+_NEVER_ON_DISK = "own-tmp"
+
+
+@dataclass(slots=True)
+class Files:
+    """Open files by the paths that they have in the outputs; `close` them."""
+
+    held: list[tuple[str, int]] = field(default_factory=list)
+
+    @property
+    def size(self) -> int:
+        """Bytes in all, as of now."""
+        return sum(os.fstat(descriptor).st_size for _, descriptor in self.held)
+
+    def close(self) -> None:
+        while self.held:
+            os.close(self.held.pop()[1])
+
+
+class JobProcess:
+    """One child for one run. `streams` are its standard streams, held as soon as it runs; `outputs` what it handed over.
+
+    Neither is to be read before `kill` has returned: until then the job can change them.
+    """
+
+    def __init__(self) -> None:
+        self.streams, self.outputs = Files(), Files()
+        self._child: Child | None = None
+        self._link: Link | None = None
+        self._receiving = threading.Lock()
+
+    def spawn(self, scratch_bytes: int) -> None:
+        """Start it, before any key exists; it confines itself meanwhile. Raises `EngineUnavailable`."""
+        if self._child is not None:
+            raise EngineUnavailable("a job is spawned once")
+        self._child = spawn_child(_CHILD, str(scratch_bytes))
+        self._child.socket.settimeout(ANSWER_SECONDS)
+        self._link = Link(self._child.socket)
+
+    def hello(self) -> Confinement:
+        """How far it came with confining itself. Raises `EngineUnavailable`, `ConfinementUnavailable`.
+
+        Without a file system in memory it is not used at all, whatever the profile: plaintext would lie on a disk.
+        """
+        report = Confinement.from_report(self._answer("hello").members.get("confinement"))
+        if _NEVER_ON_DISK in report.missing:
+            report.require()
+        return report
+
+    def put(self, path: str, descriptor: int) -> None:
+        """Hand over one input file; it has a copy of its own when this returns. Raises `EngineUnavailable`."""
+        self._send("input", {"path": path}, descriptor)
+        self._answer("taken").close()
+
+    def run(self, spec: JobSpec, code: int) -> bool:
+        """Run the job to its end: whether it says that it ended well. False if it is killed or breaks the protocol."""
+        try:
+            self._running.socket.settimeout(None)
+            self._send("run", {"entry": spec.entry, "name": spec.name, "arguments": list(spec.arguments)}, code)
+            with self._receiving:
+                return self._collect()
+        except (StrongroomError, OSError):
+            return False
+
+    def kill(self) -> None:
+        """SIGKILL; when this returns nothing writes to its files any more. Never fails, also when called twice."""
+        if self._child is not None:
+            self._child.kill()
+
+    def wipe(self) -> None:
+        """Kill it and let go of its files, whose memory is then freed. Never fails, also when called twice."""
+        self.kill()
+        with self._receiving:  # what waited for the job has seen its end
+            self.streams.close()
+            self.outputs.close()
+
+    def _collect(self) -> bool:
+        while (message := self._connected.receive()) is not None:
+            try:
+                if message.kind == "end":
+                    return message.members.get("well") is True
+                files = {"stream": self.streams, "output": self.outputs}.get(message.kind)
+                if files is None or len(self.streams.held) + len(self.outputs.held) >= MAX_OUTPUTS:
+                    raise MalformedMessage("a job with more files than it may have, or with a word of its own")
+                files.held.append((message.text("path"), message.take()))
+            finally:
+                message.close()
+        return False
+
+    def _answer(self, kind: str) -> Message:
+        try:
+            message = self._connected.receive()
+        except OSError:
+            message = None
+        if message is None:
+            raise EngineUnavailable("the job's process ended or does not answer")
+        if message.kind != kind:
+            message.close()
+            raise MalformedMessage("the job's process answers another question")
+        return message
+
+    def _send(self, kind: str, members: dict[str, object], descriptor: int) -> None:
+        try:
+            self._connected.send(kind, members, descriptor)
+        except OSError:
+            raise EngineUnavailable("the job's process has ended") from None
+
+    @property
+    def _running(self) -> Child:
+        if self._child is None:
+            raise EngineUnavailable("the job's process is not spawned")
+        return self._child
+
+    @property
+    def _connected(self) -> Link:
+        if self._link is None:
+            raise EngineUnavailable("the job's process is not spawned")
+        return self._link

@@ -1,0 +1,85 @@
+import json
+from dataclasses import replace
+
+import pytest
+
+from strongroom.client.client import Client
+from strongroom.client.documents import check_document
+from strongroom.client.verification import Trust
+from strongroom.errors import AppraisalRefused, LogInvalid, ReceiptInvalid, SignatureInvalid, SimulationNotAccepted
+from strongroom.receipts.receipt import ReceiptDocument
+from strongroom.records import codec
+from strongroom.records.digest import digest_bytes
+from strongroom.records.verdict import Level
+
+
+@pytest.fixture(scope="module")
+def client(made, served) -> Client:
+    found = made.client(served.url)
+    found.ask("x")
+    return found
+
+
+@pytest.fixture
+def document(client) -> ReceiptDocument:
+    return codec.decode(ReceiptDocument, codec.encode(client.last_receipt))
+
+
+@pytest.fixture
+def trust(client) -> Trust:
+    return client.trust
+
+
+def test_a_saved_receipt_holds_offline_long_after_its_collateral_expired(document, trust):
+    checked = check_document(document, trust)
+    assert checked.receipt.outcome == "complete"
+    assert checked.verdict.level is Level.SIMULATED
+    assert checked.decision.event == "release"
+
+
+def test_judged_at_a_moment_when_its_collateral_is_stale_it_does_not(document, trust):
+    with pytest.raises(AppraisalRefused):
+        check_document(document, trust, at=4_000_000_000)
+
+
+def test_a_receipt_of_another_request_or_answer_is_refused(document, trust):
+    for changed in (replace(document, request_sha256=bytes(32)), replace(document, response_sha256=bytes(32))):
+        with pytest.raises(ReceiptInvalid):
+            check_document(changed, trust)
+
+
+def test_a_receipt_under_another_salt_or_signature_is_refused(document, trust):
+    sealed = document.receipt
+    for changed in (
+        replace(sealed, salt=bytes(32)),
+        replace(sealed, envelope=replace(sealed.envelope, signatures=(("", bytes(64)),))),
+    ):
+        with pytest.raises(ReceiptInvalid):
+            check_document(replace(document, receipt=changed), trust)
+
+
+def test_a_decision_that_is_not_in_the_log_is_refused(document, trust):
+    proof = document.release.proof
+    leaf = json.loads(proof.leaf)
+    for changed in (
+        replace(proof, leaf=codec.encode({**leaf, "time": leaf["time"] + 1})),
+        replace(proof, index=proof.index + 1),
+        replace(proof, path=proof.path[1:]),
+    ):
+        with pytest.raises(LogInvalid):
+            check_document(replace(document, release=replace(document.release, proof=changed)), trust)
+
+
+def test_a_decision_about_another_worker_is_refused(document, trust, made):
+    with made.serving() as other:
+        another = made.client(other.url)
+        another.ask("x")
+        with pytest.raises((ReceiptInvalid, LogInvalid)):
+            check_document(replace(document, release=another.last_receipt.release), trust)
+
+
+def test_another_broker_or_a_user_who_accepts_no_simulation_is_refused(document, trust):
+    with pytest.raises(SignatureInvalid):
+        check_document(document, replace(trust, broker=digest_bytes(b"other")))
+    with pytest.raises(SimulationNotAccepted):
+        check_document(document, replace(trust, accept_simulated=False))

@@ -1,0 +1,107 @@
+import pytest
+
+from strongroom.appraisal.policies import sign_policy
+from strongroom.crypto.signatures import generate_p256
+from strongroom.errors import LeaseEnded, ReleaseRefused, SignatureInvalid, UsageError
+from strongroom.records.digest import digest_bytes
+from strongroom.release import leaves
+
+
+def test_every_act_of_an_owner_is_a_leaf(world, worker):
+    wrapped = world.prepared()
+    lease_id = world.release(world.request(worker, wrapped)).lease_id
+    world.admin.revoke_lease(lease_id, who=world.who, now=world.now)
+    world.admin.retire_key("model", who=world.who, now=world.now)
+    written = [(leaf.event, leaf.subject, leaf.detail) for leaf in world.leaves() if leaf.event != leaves.RELEASE]
+    assert written == [
+        ("policy", "policy", "version=1"),
+        ("key", "model", "created"),
+        ("key", "model", "wrapped"),
+        ("revocation", lease_id, "lease"),
+        ("key", "model", "retired"),
+    ]
+    assert all(world.who in leaf.digests for leaf in world.leaves() if leaf.event != leaves.RELEASE)
+    assert digest_bytes(wrapped.artifact_id) in world.leaves()[2].digests
+
+
+def test_a_policy_never_goes_back(world):
+    world.put_policy(version=5)
+    for version in (4, 1):
+        with pytest.raises(ReleaseRefused, match="never goes back") as refused:
+            world.put_policy(version=version)
+        assert "above 5" in refused.value.remedy
+    with pytest.raises(ReleaseRefused):
+        world.put_policy(version=5, lease_seconds=60)  # another policy under the same number
+    world.put_policy(version=6)
+    assert [(policy.id, policy.version) for policy in world.admin.policies()] == [("policy", 6)]
+
+
+def test_the_same_policy_once_more_changes_nothing(world):
+    world.put_policy()
+    size = world.log_size()
+    world.put_policy()
+    assert world.log_size() == size
+
+
+def test_a_policy_that_no_owner_signed_is_refused(world):
+    with pytest.raises(SignatureInvalid):
+        world.admin.put_policy(sign_policy(world.policy(), generate_p256()), who=world.who, now=world.now)
+    assert world.admin.policies() == ()
+
+
+@pytest.mark.parametrize("name", ["", "A", "-a", "a/b", "a b", "x" * 65, "ä", "a\n"])
+def test_names_are_plain(world, name):
+    with pytest.raises(UsageError):
+        world.admin.create_key(name, "policy", who=world.who, now=world.now)
+    with pytest.raises(UsageError):
+        world.admin.create_key("key", name, who=world.who, now=world.now)
+    with pytest.raises(UsageError):
+        world.put_policy(policy_id=name)
+
+
+def test_a_key_is_created_once(world):
+    world.admin.create_key("key", "policy", who=world.who, now=world.now)
+    size = world.log_size()
+    with pytest.raises(UsageError, match="already"):
+        world.admin.create_key("key", "other", who=world.who, now=world.now)
+    assert world.log_size() == size
+
+
+def test_nothing_is_wrapped_under_a_key_that_is_missing_or_retired(world):
+    with pytest.raises(UsageError, match="no such key"):
+        world.wrap()
+    world.prepared()
+    world.admin.retire_key("model", who=world.who, now=world.now)
+    with pytest.raises(UsageError, match="retired"):
+        world.wrap()
+    with pytest.raises(UsageError, match="no such key"):
+        world.admin.retire_key("other", who=world.who, now=world.now)
+
+
+def test_a_lease_is_revoked_once_and_only_while_it_is_active(world, worker, another_worker):
+    wrapped = world.prepared()
+    first, second = (world.release(world.request(each, wrapped)).lease_id for each in (worker, another_worker))
+    world.admin.revoke_lease(first, who=world.who, now=world.now)
+    for lease_id in (first, "unknown"):
+        with pytest.raises(LeaseEnded):
+            world.admin.revoke_lease(lease_id, who=world.who, now=world.now)
+    world.now += 300
+    with pytest.raises(LeaseEnded):
+        world.admin.revoke_lease(second, who=world.who, now=world.now)
+
+
+def test_revoking_a_key_leaves_leases_of_other_keys_alone(world, worker):
+    wrapped = world.prepared()
+    world.release(world.request(worker, wrapped))
+    world.admin.create_key("other", "policy", who=world.who, now=world.now)
+    assert world.admin.revoke_key("other", who=world.who, now=world.now) == ()
+    assert len(world.admin.revoke_policy("policy", who=world.who, now=world.now)) == 1
+
+
+def test_the_database_never_holds_a_key_in_clear(world, worker):
+    world.release(world.request(worker, world.prepared()))
+    key = world.store.read(lambda reader: reader.key("model"))
+    kek = world.broker.administration._ring._kek(key)
+    stored = b"".join(path.read_bytes() for path in world.directory.glob("broker.db*"))
+    for secret in (kek, bytes(range(32)), world.keys.root, world.keys.challenge, world.keys.wrapping.to_bytes()[:32]):
+        assert secret not in stored

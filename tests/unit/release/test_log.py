@@ -1,0 +1,83 @@
+import pytest
+
+from strongroom.errors import LogInvalid, StoreUnavailable, UsageError
+from strongroom.receipts.note import open_checkpoint
+from strongroom.receipts.proof import verify_proof
+from strongroom.receipts.tiles import Tile
+from strongroom.records.release import Leaf
+from strongroom.release.log import Log
+
+
+def leaf(number=0, detail=""):
+    return Leaf("key", number, "key", (), detail)
+
+
+@pytest.fixture
+def log(world):
+    return world.broker.log
+
+
+def append(world, *leaves):
+    return [world.store.write(lambda t, entry=entry: world.broker.log.append(t, entry)) for entry in leaves]
+
+
+def test_every_proof_holds_under_its_own_checkpoint(world):
+    identity = world.broker.identity
+    for number, proof in enumerate(append(world, *(leaf(n) for n in range(9)))):
+        assert proof.index == number
+        assert verify_proof(proof, origin=identity.log_origin, log_key=identity.log) == leaf(number)
+
+
+def test_a_leaf_of_a_transaction_that_failed_is_forgotten(world, log):
+    append(world, leaf(1))
+
+    def half(transaction):
+        log.append(transaction, leaf(2))
+        log.append(transaction, leaf(3))
+        raise KeyError
+
+    with pytest.raises(KeyError):
+        world.store.write(half)
+    before = log.checkpoint(world.store)
+    with pytest.raises(LogInvalid):
+        log.tile(world.store, Tile(0, 0, 2))
+    (proof,) = append(world, leaf(4))
+    identity = world.broker.identity
+    assert verify_proof(proof, origin=identity.log_origin, log_key=identity.log) == leaf(4)
+    assert (open_checkpoint(before, identity.log_origin, identity.log).size, proof.index) == (1, 1)
+
+
+def test_a_new_start_goes_on_with_the_same_tree(world):
+    append(world, leaf(1), leaf(2), leaf(3))
+    before = world.broker.log.checkpoint(world.store)
+    world.broker.close()
+    world.open()
+    assert world.broker.log.checkpoint(world.store) == before
+    assert append(world, leaf(4))[0].index == 3
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        "update leaves set leaf = x'00' where position = 1",
+        "delete from leaves where position = 2",
+        "update meta set value = 'no checkpoint' where name = 'checkpoint'",
+        "delete from meta where name = 'checkpoint'",
+        "insert into leaves values (3, x'00')",
+    ],
+)
+def test_a_log_that_was_changed_in_the_database_is_noticed_at_the_start(world, change):
+    append(world, leaf(1), leaf(2), leaf(3))
+    with (
+        world.store._engine.connect().execution_options(strongroom_begin="IMMEDIATE") as connection,
+        connection.begin(),
+    ):
+        connection.exec_driver_sql(change)
+    fresh = Log(world.broker.identity.log_origin, world.keys.log)
+    with pytest.raises(StoreUnavailable, match="does not match"):
+        fresh.open(world.store)
+
+
+def test_a_leaf_that_no_bundle_holds_is_refused(world):
+    with pytest.raises(UsageError):
+        append(world, leaf(detail="x" * 70_000))

@@ -1,0 +1,164 @@
+import json
+import threading
+from collections.abc import Iterator
+
+import httpx2
+import pytest
+from world import WORDS, EchoEngine, World, world
+
+from strongroom.channel.client import SealedTransport
+from strongroom.errors import EngineUnavailable, ReceiptInvalid
+from strongroom.records import codec
+from strongroom.records.session import EVIDENCE_PATH, EvidenceRequest
+from strongroom.services.gateway import Bucket
+
+CHAT = {"messages": [{"role": "user", "content": "x"}]}
+
+
+@pytest.fixture(scope="module")
+def made(tmp_path_factory: pytest.TempPathFactory) -> Iterator[World]:
+    with world(tmp_path_factory.mktemp("world")) as found:
+        yield found
+
+
+@pytest.fixture
+def engine() -> EchoEngine:
+    return EchoEngine()
+
+
+@pytest.fixture
+def served(made, engine):
+    with made.serving(engine) as found:
+        assert found.error is None, found.error
+        yield found
+
+
+def sealed(made, served, exchanges=None) -> httpx2.Client:
+    keyset = made.client(served.url).verify().keyset
+    keep = (exchanges if exchanges is not None else []).append
+    transport = SealedTransport(httpx2.HTTPTransport(), keyset.channel, on_exchange=keep)
+    return httpx2.Client(transport=transport, base_url=served.url, timeout=30)
+
+
+def test_content_is_taken_only_sealed(served):
+    answer = httpx2.post(served.url + "/v1/chat/completions", json=CHAT)
+    assert answer.status_code == 403
+    assert answer.json()["error"]["code"] == "channel.refused"
+    assert served.engine.requests == []
+
+
+def test_what_needs_no_seal_is_there_in_the_clear(served):
+    assert httpx2.get(served.url + "/healthz").json() == {"state": "ready"}
+    assert httpx2.get(served.url + "/v1/models").json()["data"][0]["id"] == "echo"
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        b"",
+        b"{}",
+        b"nonsense",
+        codec.encode({"type": "strongroom/evidence-request/v2", "nonce": bytes(32)}),
+        b"x" * 5000,
+    ],
+)
+def test_an_evidence_request_of_another_shape_is_refused(served, body):
+    answer = httpx2.post(served.url + EVIDENCE_PATH, content=body)
+    assert answer.status_code == 400
+    assert "error" in answer.json()
+
+
+def test_a_nonce_of_another_length_is_refused(served):
+    answer = httpx2.post(served.url + EVIDENCE_PATH, content=codec.encode(EvidenceRequest(b"short")))
+    assert answer.status_code == 400
+
+
+def test_every_event_of_a_stream_has_the_same_length(made, served):
+    lengths = set()
+    with sealed(made, served).stream("POST", "/v1/chat/completions", json={**CHAT, "stream": True}) as answer:
+        text = answer.read()
+    for event in text.split(b"\n\n")[:-2]:
+        lengths.add((len(event) + 2) % 512)
+    assert lengths == {0}
+    assert len(text) % 512 == 0
+
+
+def test_a_request_that_is_not_json_is_an_honest_400(made, served):
+    for body in (b"nonsense", b"[]", b'"x"'):
+        answer = sealed(made, served).post("/v1/chat/completions", content=body)
+        assert answer.status_code == 400
+        assert "error" in answer.json()
+
+
+def test_a_clients_wish_about_the_engines_own_slots_is_dropped(made, served):
+    sealed(made, served).post("/v1/chat/completions", json={**CHAT, "id_slot": 3, "cache_prompt": True, "model": "m"})
+    assert not {"id_slot", "cache_prompt", "model"} & served.engine.requests[-1].keys()
+
+
+def test_an_engine_that_fails_at_once_is_an_honest_status_without_a_receipt(made, served):
+    served.engine.fail_after = 0
+    exchanges = []
+    answer = sealed(made, served, exchanges).post("/v1/chat/completions", json={**CHAT, "stream": True})
+    assert answer.status_code == 503
+    assert answer.json()["error"]["code"] == "engine.unavailable"
+    assert exchanges == []
+
+
+def test_an_engine_that_fails_on_the_way_ends_in_the_protocol_with_a_receipt_that_says_so(made, served):
+    served.engine.fail_after = 3
+    client = made.client(served.url)
+    with pytest.raises(EngineUnavailable):
+        client.ask("x")
+    exchanges = []
+    with sealed(made, served, exchanges).stream(
+        "POST", "/v1/chat/completions", json={**CHAT, "stream": True}
+    ) as answer:
+        text = answer.read()
+    assert b"[DONE]" not in text
+    assert b'"code":"engine.unavailable"' in text
+    receipt = json.loads(payload(exchanges[0]))
+    assert receipt["outcome"] == "failed"
+
+
+def payload(exchange) -> bytes:
+    from strongroom.receipts.receipt import SealedReceipt
+
+    return codec.decode(SealedReceipt, exchange.sealed_receipt).envelope.payload
+
+
+def test_two_users_at_once_are_answered_one_after_the_other(made, served):
+    answers: list[str] = []
+    threads = [threading.Thread(target=lambda: answers.append(made.client(served.url).ask("x"))) for _ in range(4)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join(30)
+    assert answers == ["".join(WORDS)] * 4
+
+
+def test_a_full_queue_is_an_honest_503(made):
+    with made.serving(EchoEngine(), queue=0) as served:
+        answer = sealed(made, served).post("/v1/chat/completions", json=CHAT)
+    assert answer.status_code == 503
+
+
+def test_a_receipt_speaks_of_this_answer_alone(made, served):
+    client = made.client(served.url)
+    client.ask("x")
+    document = client.last_receipt
+    from dataclasses import replace
+
+    from strongroom.receipts.receipt import verify_document
+
+    verify_document(document)
+    with pytest.raises(ReceiptInvalid):
+        verify_document(replace(document, response_sha256=bytes(32)))
+
+
+def test_a_bucket_gives_no_more_than_its_rate():
+    now = 0.0
+    bucket = Bucket(3, lambda: now)
+    assert [bucket.take() for _ in range(4)] == [True, True, True, False]
+    now = 1 / 3
+    assert bucket.take()
+    assert not bucket.take()

@@ -1,0 +1,184 @@
+import json
+from dataclasses import replace
+
+import httpx2
+import pytest
+from world import EchoEngine
+
+from strongroom.errors import (
+    AppraisalRefused,
+    EngineUnavailable,
+    GrantInvalid,
+    LeaseEnded,
+    MalformedArtifact,
+    SealBroken,
+    ServiceUnavailable,
+)
+from strongroom.records.digest import digest_bytes
+from strongroom.records.worker import Configuration
+from strongroom.release.client import BrokerClient
+from strongroom.worker.keys import WorkerKeys
+from strongroom.worker.life import State, wrapped_key
+from strongroom_sim import mrtd_for
+
+WHOLE = [State.PREPARED, State.PROVED, State.OPENED, State.READY, State.DRAINING, State.WIPED]
+
+
+def test_a_life_goes_through_its_states_in_order_and_ends_wiped(made):
+    with made.serving() as served:
+        assert served.url
+    assert served.error is None
+    assert served.states == WHOLE
+    assert served.engine.killed
+    assert served.engine.loaded == b"GGUF canary-weights"
+
+
+def test_children_are_spawned_before_any_key_exists(made, monkeypatch):
+    order = []
+    real = WorkerKeys.generate
+    monkeypatch.setattr(WorkerKeys, "generate", lambda **how: (order.append("keys"), real(**how))[1])
+    engine = EchoEngine()
+    monkeypatch.setattr(engine, "spawn", lambda: order.append("spawn"))
+    with made.serving(engine):
+        pass
+    assert order == ["spawn", "keys"]
+
+
+def test_a_lease_is_renewed_by_fresh_evidence_and_its_chain_grows(made):
+    with made.serving() as served:
+        client = made.client(served.url)
+        client.ask("x")
+        first = json.loads(client.last_receipt.receipt.envelope.payload)["chain"]
+        leases = {lease.id: lease for lease in made.admin.leases()}
+        lease = leases[client.verification.release.lease_id]
+        while made_lease(made, lease.id).renewals < 2:
+            client.ask("x")
+        client.verify()
+        client.ask("x")
+        assert json.loads(client.last_receipt.receipt.envelope.payload)["chain"] != first
+        assert client.verification.release.chain != first
+
+
+def made_lease(made, lease_id):
+    return next(lease for lease in made.admin.leases() if lease.id == lease_id)
+
+
+def test_a_revoked_lease_ends_the_worker(made):
+    with made.serving() as served:
+        client = made.client(served.url)
+        made.admin.revoke(client.verify().release.lease_id)
+        assert served.ended()
+    assert isinstance(served.error, LeaseEnded)
+    assert served.states[-2:] == [State.DRAINING, State.WIPED]
+    assert served.engine.killed
+
+
+def test_a_worker_whose_broker_is_away_ends_with_its_lease_and_without_grace(made):
+    away = False
+
+    class Network(httpx2.HTTPTransport):
+        def handle_request(self, request: httpx2.Request) -> httpx2.Response:
+            if away:
+                raise httpx2.ConnectError("away")
+            return super().handle_request(request)
+
+    with made.serving(broker=made.broker_client(transport=Network())) as served:
+        away = True
+        assert served.ended()
+    assert isinstance(served.error, LeaseEnded)
+    assert served.engine.killed
+
+
+def test_an_engine_that_ends_takes_the_worker_with_it(made):
+    with made.serving() as served:
+        served.loop.call_soon_threadsafe(served.engine.ended.set)
+        assert served.ended()
+    assert isinstance(served.error, EngineUnavailable)
+    assert served.states[-1] is State.WIPED
+
+
+def test_a_broker_that_is_away_from_the_start_means_no_keys_and_nothing_opened(made):
+    broker = BrokerClient("http://127.0.0.1:9", fingerprint=made.broker.identity.fingerprint)
+    with made.serving(broker=broker) as served:
+        assert served.ended()
+    assert isinstance(served.error, ServiceUnavailable)
+    assert served.states == [State.PREPARED, State.WIPED]
+    assert served.engine.loaded == b""
+
+
+def test_other_code_gets_no_key(made):
+    with made.serving(place=made.place(mrtd=mrtd_for(digest_bytes(b"other")))) as served:
+        assert served.ended()
+    assert isinstance(served.error, AppraisalRefused)
+    assert "statement.image" in served.error.failed
+
+
+def test_a_worker_configured_otherwise_gets_no_key(made):
+    other = Configuration("inference", made.broker.identity.fingerprint, {"name": "other"}, None)
+    with made.serving(configuration=other) as served:
+        assert served.ended()
+    assert isinstance(served.error, AppraisalRefused)
+    assert served.error.failed == ("policy.configuration",)
+
+
+def test_a_grant_that_another_broker_signed_is_not_opened(made):
+    from strongroom.crypto.signatures import generate_ed25519, sign_envelope
+    from strongroom.records import codec
+    from strongroom.records.release import ReleaseAnswer
+    from strongroom.release.grants import PAYLOAD_TYPE
+
+    stranger = generate_ed25519()
+
+    class Forger(httpx2.HTTPTransport):
+        def handle_request(self, request: httpx2.Request) -> httpx2.Response:
+            response = super().handle_request(request)
+            if request.url.path != "/v1/releases":
+                return response
+            answer = codec.decode(ReleaseAnswer, response.read())
+            grants = tuple(sign_envelope(PAYLOAD_TYPE, grant.payload, stranger) for grant in answer.grants)
+            return httpx2.Response(200, content=codec.encode(replace(answer, grants=grants)))
+
+    with made.serving(broker=made.broker_client(transport=Forger())) as served:
+        assert served.ended()
+    assert isinstance(served.error, GrantInvalid)
+    assert served.engine.loaded == b""
+
+
+def test_a_changed_model_is_not_handed_to_the_engine(made):
+    blobs = made.folder / "registry" / "blobs" / "sha256"
+    layer = made.opener().manifest.layers[1]
+    blob = blobs / layer.digest.removeprefix("sha256:")
+    good = blob.read_bytes()
+    blob.chmod(0o600)
+    blob.write_bytes(good[:-1] + bytes([good[-1] ^ 1]))
+    try:
+        with made.serving() as served:
+            assert served.ended()
+    finally:
+        blob.write_bytes(good)
+    assert isinstance(served.error, SealBroken)
+    assert served.engine.loaded == b""
+
+
+def test_an_artifact_sealed_to_recipients_only_has_no_key_at_a_broker(made):
+    opener = made.opener()
+    header = replace(opener.header, keys=replace_keys(opener.header.keys))
+
+    class Other:
+        pass
+
+    other = Other()
+    other.header = header
+    with pytest.raises(MalformedArtifact):
+        wrapped_key(other)
+
+
+def replace_keys(keys):
+    from strongroom.records.artifact import KeyWrap, RecipientKey
+
+    return KeyWrap(None, (RecipientKey(digest_bytes(b"r"), b"", b""),)) if keys else keys
+
+
+def test_worker_keys_do_not_show_themselves():
+    keys = WorkerKeys.generate(now=0)
+    assert repr(keys) == f"WorkerKeys({keys.keyset.digest})"
