@@ -1,6 +1,7 @@
 """Encrypted streams (Tink AES256-GCM-HKDF): lengths, header, segments."""
 
 import io
+import secrets
 from contextlib import suppress
 
 from harness import instrumented, run
@@ -37,7 +38,8 @@ def seeds() -> list[bytes]:
     made = []
     for length in (0, 1, 3 * SEGMENT):
         sealed = io.BytesIO()
-        segments.encrypt(io.BytesIO(bytes(length)), sealed, key=KEY, aad=AAD, segment_bytes=SEGMENT)
+        source = io.BytesIO(bytes(length))
+        segments.encrypt(source, sealed, key=KEY, aad=AAD, segment_bytes=SEGMENT, random=secrets.token_bytes)
         made.append(sealed.getvalue())
     return made
 

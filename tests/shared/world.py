@@ -208,7 +208,7 @@ class Served:
         workload: Workload = options.get("workload") or InferenceWorkload(
             self.engine,  # type: ignore[arg-type]
             SETTINGS,
-            front("127.0.0.1", 0, self._serves),
+            front("127.0.0.1", options.get("port", 0), self._serves),
             slots=options.get("slots", 1),
             queue=options.get("queue", 16),
         )

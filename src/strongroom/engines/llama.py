@@ -55,7 +55,7 @@ class LlamaAdapter:
     def load(self, model: int, settings: Mapping[str, Any], scratch: str) -> int:
         checked = check_settings(settings)
         self._cache_prompt = bool(checked["cache_prompt"])
-        self._server = xllamacpp.Server(_parameters(model, checked, scratch))
+        self._server = xllamacpp.Server(parameters(model, checked, scratch))
         return int(checked["slots"])
 
     def run(self, operation: str, request: Mapping[str, Any], emit: Callable[[str], bool]) -> None:
@@ -114,27 +114,28 @@ def check_request(operation: str, request: Mapping[str, Any]) -> dict[str, Any]:
     return {name: value for name, value in request.items() if name in known}
 
 
-def _parameters(model: int, settings: Mapping[str, Any], scratch: str) -> xllamacpp.CommonParams:
+def parameters(model: int, settings: Mapping[str, Any], scratch: str) -> xllamacpp.CommonParams:
+    """The library's parameters for checked `settings`; `scratch` is a folder for its socket."""
     threads = settings["threads"] or len(os.sched_getaffinity(0))
-    parameters = xllamacpp.CommonParams()
-    parameters.model.path = f"/proc/self/fd/{model}"
-    parameters.model_alias = {settings["name"]}
-    parameters.n_ctx = settings["context"] * settings["slots"]
-    parameters.n_parallel = settings["slots"]
-    parameters.cpuparams.n_threads = threads
-    parameters.cpuparams_batch.n_threads = threads
-    parameters.use_jinja = bool(settings["jinja"])
-    parameters.chat_template = settings["chat_template"]
-    parameters.offline = True
+    told = xllamacpp.CommonParams()
+    told.model.path = f"/proc/self/fd/{model}"
+    told.model_alias = {settings["name"]}
+    told.n_ctx = settings["context"] * settings["slots"]
+    told.n_parallel = settings["slots"]
+    told.cpuparams.n_threads = threads
+    told.cpuparams_batch.n_threads = threads
+    told.use_jinja = bool(settings["jinja"])
+    told.chat_template = settings["chat_template"]
+    told.offline = True
     # Its own server insists on a listener: a socket in the child's /tmp, under a key that nobody knows.
-    parameters.hostnames = [f"{scratch}/engine.sock"]
-    parameters.api_keys = [secrets.token_hex(32)]
-    parameters.n_threads_http = 1
-    parameters.ui = parameters.endpoint_slots = parameters.endpoint_props = parameters.endpoint_metrics = False
+    told.hostnames = [f"{scratch}/engine.sock"]
+    told.api_keys = [secrets.token_hex(32)]
+    told.n_threads_http = 1
+    told.ui = told.endpoint_slots = told.endpoint_props = told.endpoint_metrics = False
     # Nothing of a request stays: no cache, no files, no words.
-    parameters.cache_prompt = bool(settings["cache_prompt"])
-    parameters.cache_ram_mib = 0
-    parameters.n_ctx_checkpoints = 0
-    parameters.slot_save_path = parameters.path_prompt_cache = parameters.path_prompts_log_dir = ""
-    parameters.verbosity = -1
-    return parameters
+    told.cache_prompt = bool(settings["cache_prompt"])
+    told.cache_ram_mib = 0
+    told.n_ctx_checkpoints = 0
+    told.slot_save_path = told.path_prompt_cache = told.path_prompts_log_dir = ""
+    told.verbosity = -1
+    return told

@@ -20,18 +20,11 @@ from starlette.types import ASGIApp
 
 from strongroom.channel.server import EhbpMiddleware
 from strongroom.engines.port import RequestRejected
-from strongroom.errors import (
-    ChannelRefused,
-    MalformedMessage,
-    Refused,
-    StrongroomError,
-    Unavailable,
-    Unreadable,
-    UsageError,
-)
+from strongroom.errors import ChannelRefused, StrongroomError
 from strongroom.records import codec
 from strongroom.records.release import PURPOSE_SESSION
 from strongroom.records.session import EVIDENCE_PATH, EvidenceRequest, WorkerProof
+from strongroom.services.problems import Defects, read_body, status_of
 from strongroom.services.server import Server
 from strongroom.worker.workload import Session
 from strongroom.workloads.inference import answers
@@ -39,12 +32,6 @@ from strongroom.workloads.inference.workload import Front, InferenceWorkload
 
 EVIDENCE_PER_SECOND = 20
 MAX_EVIDENCE_REQUEST = 4096
-STATUS: tuple[tuple[type[StrongroomError], int], ...] = (
-    (Unreadable, 400),
-    (UsageError, 400),
-    (Refused, 403),
-    (Unavailable, 503),
-)
 OPERATIONS = {"/v1/chat/completions": "chat.completions", "/v1/completions": "completions"}
 
 
@@ -70,7 +57,7 @@ class Gateway:
         ]
         handlers = {StrongroomError: _refusal, Busy: _busy}
         inner = Starlette(routes=routes, exception_handlers=handlers)
-        self.app: ASGIApp = EhbpMiddleware(inner, session.keys.channel)
+        self.app: ASGIApp = Defects(EhbpMiddleware(inner, session.keys.channel))
 
     async def health(self, _: Request) -> Response:
         draining = self._session.draining.is_set()
@@ -83,7 +70,7 @@ class Gateway:
     async def evidence(self, request: Request) -> Response:
         if not self._quotes.take():
             raise Busy
-        body = await _bounded(request, MAX_EVIDENCE_REQUEST)
+        body = await read_body(request, MAX_EVIDENCE_REQUEST)
         nonce = codec.decode(EvidenceRequest, body).nonce
         bundle = await asyncio.to_thread(self._session.prove, nonce, PURPOSE_SESSION)
         return Response(codec.encode(WorkerProof(bundle, self._session.release)), media_type="application/json")
@@ -152,23 +139,13 @@ class Bucket:
         return True
 
 
-async def _bounded(request: Request, limit: int) -> bytes:
-    body = b""
-    async for part in request.stream():
-        body += part
-        if len(body) > limit:
-            raise MalformedMessage(f"a request of more than {limit} bytes")
-    return body
-
-
 async def _refusal(_: Request, error: Exception) -> Response:
     """Our own errors in OpenAI's form, with the remedy in the message; what the engine said of a request, in its own words."""
     if isinstance(error, RequestRejected):
         return Response(error.reply, error.status, media_type="application/json")
     if not isinstance(error, StrongroomError):
         raise error
-    status = next((number for kind, number in STATUS if isinstance(error, kind)), 500)
-    return Response(answers.error_document(error), status, media_type="application/json")
+    return Response(answers.error_document(error), status_of(error), media_type="application/json")
 
 
 async def _busy(_: Request, __: Exception) -> Response:

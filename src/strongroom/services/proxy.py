@@ -19,7 +19,6 @@ from starlette.routing import Route
 from strongroom.client.client import AsyncClient
 from strongroom.errors import (
     ChannelKeyMismatch,
-    MalformedMessage,
     Refused,
     ServiceUnavailable,
     StrongroomError,
@@ -27,6 +26,7 @@ from strongroom.errors import (
     UsageError,
 )
 from strongroom.receipts.receipt import ReceiptDocument
+from strongroom.services.problems import Defects, read_body
 
 LOOPBACK = frozenset({"127.0.0.1", "::1", "localhost"})
 MAX_REQUEST = 16 * 1024 * 1024
@@ -38,13 +38,11 @@ class Proxy:
 
     def __init__(self, client: AsyncClient, *, on_receipt: Callable[[ReceiptDocument], None] | None = None) -> None:
         self._client, self._on_receipt = client, on_receipt
-        self.app = Starlette(
-            routes=[Route("/{path:path}", self.forward, methods=METHODS)],
-            exception_handlers={StrongroomError: _refusal},
-        )
+        routes = [Route("/{path:path}", self.forward, methods=METHODS)]
+        self.app = Defects(Starlette(routes=routes, exception_handlers={StrongroomError: _refusal}))
 
     async def forward(self, request: Request) -> Response:
-        body = await _body(request)
+        body = await read_body(request, MAX_REQUEST)
         try:
             answer = await self._send(request, body)
         except ChannelKeyMismatch:
@@ -81,16 +79,6 @@ def require_loopback(host: str) -> str:
     if host not in LOOPBACK:
         raise UsageError(f"the proxy would listen on {host} in the clear", remedy="Listen on 127.0.0.1.")
     return host
-
-
-async def _body(request: Request) -> bytes:
-    parts, length = [], 0
-    async for part in request.stream():
-        length += len(part)
-        if length > MAX_REQUEST:
-            raise MalformedMessage(f"a request of more than {MAX_REQUEST} bytes")
-        parts.append(part)
-    return b"".join(parts)
 
 
 async def _refusal(_: Request, error: Exception) -> Response:

@@ -1,7 +1,7 @@
 """Inside a job's process: confine, lay out what the worker hands over, run the code once, hand over what it made.
 
 What the code finds: the current folder, in memory, with `inputs/<n>/<path>` (copies of its own), an empty `outputs/`, and the code
-itself; `sys.argv` is the job's name and its arguments. What it prints goes to two files beside, which become `stdout.txt` and
+itself, whose path with the job's arguments is `sys.argv`. What it prints goes to two files beside, which become `stdout.txt` and
 `stderr.txt` of the outputs. It can import the standard library and what is installed in the worker; it cannot reach a network,
 start a process, or read any other file. A job ends when its script or function returns; its threads and exit handlers are not
 waited for.
@@ -62,7 +62,7 @@ def run(link: Link, message: Message) -> None:
     _write(message, code)
     for number, name in enumerate(STREAMS, start=1):
         _redirect(link, number, name)
-    sys.argv = [message.text("name"), *message.members["arguments"]]
+    sys.argv = [str(code.absolute()), *message.members["arguments"]]
     well = _call(code.absolute(), entry)
     for stream in (sys.stdout, sys.stderr):
         stream.flush()

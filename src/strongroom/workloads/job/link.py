@@ -16,7 +16,7 @@ from typing import Any
 
 from strongroom.errors import MalformedMessage
 
-MAX_TEXT = 64 * 1024
+MAX_TEXT = 4 * 1024 * 1024
 _HEADER = struct.Struct("!IB")
 
 
@@ -56,7 +56,7 @@ class Link:
 
     def send(self, kind: str, members: dict[str, Any], descriptor: int | None = None) -> None:
         """Send one message; a descriptor stays the caller's. Raises `MalformedMessage`, and `OSError` where nobody listens."""
-        text = json.dumps({"kind": kind, **members}).encode()
+        text = json.dumps({"kind": kind, **members}, ensure_ascii=False).encode()
         if len(text) > MAX_TEXT:
             raise MalformedMessage(f"a message of {len(text)} bytes exceeds the limit of {MAX_TEXT}")
         header = _HEADER.pack(len(text), descriptor is not None)

@@ -8,6 +8,8 @@ from __future__ import annotations
 
 import os
 import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 
 from strongroom.engines.confine import Confinement
@@ -15,6 +17,7 @@ from strongroom.engines.spawn import Child, spawn_child
 from strongroom.errors import EngineUnavailable, MalformedMessage, StrongroomError
 from strongroom.records.job import JobSpec
 from strongroom.workloads.job.link import Link, Message
+from strongroom.workloads.job.outputs import OpenFiles
 
 MAX_OUTPUTS = 256
 ANSWER_SECONDS = 60.0
@@ -30,27 +33,19 @@ class Files:
 
     held: list[tuple[str, int]] = field(default_factory=list)
 
-    @property
-    def size(self) -> int:
-        """Bytes in all, as of now."""
-        return sum(os.fstat(descriptor).st_size for _, descriptor in self.held)
-
     def close(self) -> None:
         while self.held:
             os.close(self.held.pop()[1])
 
 
 class JobProcess:
-    """One child for one run. `streams` are its standard streams, held as soon as it runs; `outputs` what it handed over.
-
-    Neither is to be read before `kill` has returned: until then the job can change them.
-    """
+    """One child for one run."""
 
     def __init__(self) -> None:
-        self.streams, self.outputs = Files(), Files()
+        self._streams, self._outputs = Files(), Files()
         self._child: Child | None = None
         self._link: Link | None = None
-        self._receiving = threading.Lock()
+        self._using_files = threading.Lock()
 
     def spawn(self, scratch_bytes: int) -> None:
         """Start it, before any key exists; it confines itself meanwhile. Raises `EngineUnavailable`."""
@@ -79,8 +74,8 @@ class JobProcess:
         """Run the job to its end: whether it says that it ended well. False if it is killed or breaks the protocol."""
         try:
             self._running.socket.settimeout(None)
-            self._send("run", {"entry": spec.entry, "name": spec.name, "arguments": list(spec.arguments)}, code)
-            with self._receiving:
+            self._send("run", {"entry": spec.entry, "arguments": list(spec.arguments)}, code)
+            with self._using_files:
                 return self._collect()
         except (StrongroomError, OSError):
             return False
@@ -90,20 +85,29 @@ class JobProcess:
         if self._child is not None:
             self._child.kill()
 
+    @contextmanager
+    def files(self) -> Iterator[tuple[OpenFiles, OpenFiles]]:
+        """Its standard streams, which are held as soon as it runs, and the outputs that it handed over; for the block alone.
+
+        Only after `kill`: until then the job can change them.
+        """
+        with self._using_files:
+            yield tuple(self._streams.held), tuple(self._outputs.held)
+
     def wipe(self) -> None:
         """Kill it and let go of its files, whose memory is then freed. Never fails, also when called twice."""
         self.kill()
-        with self._receiving:  # what waited for the job has seen its end
-            self.streams.close()
-            self.outputs.close()
+        with self._using_files:  # a number that is closed may soon be another file's
+            self._streams.close()
+            self._outputs.close()
 
     def _collect(self) -> bool:
         while (message := self._connected.receive()) is not None:
             try:
                 if message.kind == "end":
                     return message.members.get("well") is True
-                files = {"stream": self.streams, "output": self.outputs}.get(message.kind)
-                if files is None or len(self.streams.held) + len(self.outputs.held) >= MAX_OUTPUTS:
+                files = {"stream": self._streams, "output": self._outputs}.get(message.kind)
+                if files is None or len(self._streams.held) + len(self._outputs.held) >= MAX_OUTPUTS:
                     raise MalformedMessage("a job with more files than it may have, or with a word of its own")
                 files.held.append((message.text("path"), message.take()))
             finally:

@@ -34,7 +34,7 @@ def from_toml(text: str, code: bytes, read_recipient: Callable[[str], bytes]) ->
         members = tomllib.loads(text)
     except (tomllib.TOMLDecodeError, RecursionError) as error:
         raise MalformedRecord(
-            f"this job is not TOML: {error}", remedy="See the guide to jobs for an example."
+            f"this job is not TOML: {error}", remedy="See the example in `strongroom job sign --help`."
         ) from None
     names = members.get("recipients")
     if "code" in members or not isinstance(names, list) or not all(isinstance(name, str) for name in names):

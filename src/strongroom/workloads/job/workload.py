@@ -140,10 +140,9 @@ class JobWorkload:
     def _finish(self, session: Session, ended: Ending) -> Finished:
         """Seal what may leave, and sign what was done."""
         order, signer = self._order, generate_p256()  # the key is for this run alone; the receipt names it
-        ending, files = judge(
-            ended, self._process.streams.held, self._process.outputs.held, limit=order.spec.output_bytes
-        )
-        sealed = seal_outputs(files, order.spec, order.registry, tag=order.tag, signer=signer)
+        with self._process.files() as (streams, outputs):
+            ending, files = judge(ended, streams, outputs, limit=order.spec.output_bytes)
+            sealed = seal_outputs(files, order.spec, order.registry, tag=order.tag, signer=signer)
         result = JobResult(order.spec.digest, sealed.digest if sealed else None, fingerprint(signer.public_key()))
         request, response = raw(result.job), raw(result.digest)
         receipt = session.receipt(

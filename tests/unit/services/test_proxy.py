@@ -1,0 +1,84 @@
+from collections.abc import Iterator
+
+import httpx2
+import openai
+import pytest
+from world import WORDS, Served, World, world
+
+from strongroom.client.client import AsyncClient
+from strongroom.errors import UsageError
+from strongroom.receipts.receipt import verify_document
+from strongroom.records.digest import digest_bytes
+from strongroom.services.proxy import Proxy, require_loopback
+from strongroom.services.server import BackgroundServer
+
+
+@pytest.fixture(scope="module")
+def made(tmp_path_factory: pytest.TempPathFactory) -> Iterator[World]:
+    with world(tmp_path_factory.mktemp("world")) as found:
+        yield found
+
+
+@pytest.fixture(scope="module")
+def served(made: World) -> Iterator[Served]:
+    with made.serving() as found:
+        yield found
+
+
+def proxied(made, url, receipts=None, **changed) -> BackgroundServer:
+    trust = {
+        "policy": made.policy,
+        "anchor": made.anchor_file,
+        "broker": made.broker.identity.fingerprint,
+        "accept_simulated": True,
+    }
+    client = AsyncClient(url, **(trust | changed))
+    return BackgroundServer(Proxy(client, on_receipt=(receipts if receipts is not None else []).append).app)
+
+
+def test_any_openai_client_talks_to_a_verified_worker_and_leaves_receipts(made, served):
+    receipts = []
+    with proxied(made, served.url, receipts) as server:
+        client = openai.OpenAI(base_url=server.url + "/v1", api_key="none")
+        whole = client.chat.completions.create(model="m", messages=[{"role": "user", "content": "x"}])
+        assert whole.choices[0].message.content == "".join(WORDS)
+        stream = client.chat.completions.create(model="m", messages=[{"role": "user", "content": "x"}], stream=True)
+        assert "".join(e.choices[0].delta.content or "" for e in stream if e.choices) == "".join(WORDS)
+        assert [model.id for model in client.models.list()] == ["echo"]
+    assert len(receipts) == 2
+    for document in receipts:
+        assert verify_document(document).outcome == "complete"
+
+
+def test_a_worker_that_does_not_prove_itself_gets_no_request(made, served):
+    before = len(served.engine.requests)
+    with proxied(made, served.url, broker=digest_bytes(b"other")) as server:
+        answer = httpx2.post(server.url + "/v1/chat/completions", json={"messages": []}, timeout=30)
+    assert answer.status_code == 502
+    assert answer.json()["error"]["code"] == "signature.invalid"
+    assert len(served.engine.requests) == before
+
+
+def test_a_worker_that_is_away_is_an_honest_503(made):
+    with proxied(made, "http://127.0.0.1:9") as server:
+        answer = httpx2.post(server.url + "/v1/chat/completions", json={"messages": []}, timeout=30)
+    assert answer.status_code == 503
+
+
+def test_a_worker_with_new_keys_is_verified_again_and_the_request_sent_once_more(made):
+    with made.serving() as first, proxied(made, first.url) as server:
+        post = {"messages": [{"role": "user", "content": "x"}]}
+        assert httpx2.post(server.url + "/v1/chat/completions", json=post, timeout=30).status_code == 200
+        port = int(first.url.rsplit(":", 1)[1])
+        first.stop()
+        with made.serving(port=port) as second:
+            assert second.url == first.url
+            assert httpx2.post(server.url + "/v1/chat/completions", json=post, timeout=30).status_code == 200
+            assert len(second.engine.requests) == 1
+
+
+def test_the_proxy_listens_on_loopback_only():
+    assert require_loopback("127.0.0.1") == "127.0.0.1"
+    for host in ("0.0.0.0", "192.0.2.1", "example.org"):  # noqa: S104 (what must be refused)
+        with pytest.raises(UsageError):
+            require_loopback(host)
