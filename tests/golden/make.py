@@ -100,3 +100,4 @@ if __name__ == "__main__":
     with tempfile.TemporaryDirectory() as place:
         for name, record in main(Path(place)).items():
             (HERE / f"{name}.json").write_bytes(codec.encode(record))
+        (HERE / "root.pem").write_bytes((Path(place) / "sim" / "root.pem").read_bytes())

@@ -39,7 +39,7 @@ with open("inputs/0/patients/table.csv", newline="") as table:
 report = {
     "total": sum(int(row["amount"]) for row in rows),
     "canary": rows[0]["name"][::-1],
-    "arguments": sys.argv,
+    "arguments": sys.argv[1:],
     "network": attempt(lambda: socket.create_connection(("127.0.0.1", 9), timeout=1)),
     "process": attempt(lambda: __import__("os").fork()),
     "machine": attempt(lambda: open("/etc/passwd")),
@@ -177,7 +177,7 @@ def test_a_job_sums_a_sealed_table_and_only_its_recipient_reads_the_sum(scene: S
     assert json.loads(made["reports/total.json"]) == {
         "total": 42,
         "canary": scene.canary[::-1],
-        "arguments": ["/tmp/job.py", "--fast"],
+        "arguments": ["--fast"],
         "network": "PermissionError",
         "process": "PermissionError",
         "machine": "FileNotFoundError",

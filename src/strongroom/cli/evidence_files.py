@@ -15,6 +15,8 @@ from strongroom.receipts.receipt import ReceiptDocument
 from strongroom.records import codec
 from strongroom.records.evidence import Collateral, EvidenceBundle
 from strongroom.records.session import WorkerProof
+from strongroom.tee.tdx import parse_quote
+from strongroom.tee.tdx.parse import trim
 
 PCS_MEMBERS = {
     "tcb_info": "tcb_info",
@@ -39,12 +41,17 @@ class Found:
 
 
 def read_evidence(path: str) -> Found:
-    """The evidence in a file. Raises `Unreadable` errors."""
+    """The evidence in a file, parsed but not judged. Raises `Unreadable` errors.
+
+    Devices give quotes in buffers of fixed size: zeros behind a bare quote are cut, anything else behind it is refused.
+    """
     data = output.read_file(path)
     if data.lstrip()[:1] == b"{":
         bundle = _bundle(data)
         return Found(bundle.evidence.quote, bundle)
-    return Found(_plain(data), None)
+    quote = trim(_plain(data))
+    parse_quote(quote)
+    return Found(quote, None)
 
 
 def read_collateral(path: str) -> Collateral:

@@ -59,13 +59,16 @@ def test_what_needs_no_seal_is_there_in_the_clear(served):
         b"{}",
         b"nonsense",
         codec.encode({"type": "strongroom/evidence-request/v2", "nonce": bytes(32)}),
-        b"x" * 5000,
     ],
 )
 def test_an_evidence_request_of_another_shape_is_refused(served, body):
     answer = httpx2.post(served.url + EVIDENCE_PATH, content=body)
     assert answer.status_code == 400
     assert "error" in answer.json()
+
+
+def test_an_oversize_evidence_request_is_refused_unread(served):
+    assert httpx2.post(served.url + EVIDENCE_PATH, content=b"x" * 5000).status_code == 413
 
 
 def test_a_nonce_of_another_length_is_refused(served):

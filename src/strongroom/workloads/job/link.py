@@ -18,6 +18,8 @@ from strongroom.errors import MalformedMessage
 
 MAX_TEXT = 4 * 1024 * 1024
 _HEADER = struct.Struct("!IB")
+_ROOM = socket.CMSG_LEN(struct.calcsize("i"))
+"""For one descriptor; the kernel closes what does not fit."""
 
 
 @dataclass(slots=True)
@@ -87,8 +89,10 @@ class Link:
         """`length` bytes, or none if the end comes before the first; descriptors beside them are added to the list."""
         data = b""
         while len(data) < length:
-            part, found, _, _ = socket.recv_fds(self._end, length - len(data), 1, socket.MSG_CMSG_CLOEXEC)
-            descriptors += found
+            part, beside, _, _ = self._end.recvmsg(length - len(data), _ROOM, socket.MSG_CMSG_CLOEXEC)
+            for level, kind, found in beside:
+                if (level, kind) == (socket.SOL_SOCKET, socket.SCM_RIGHTS):
+                    descriptors += _descriptors(found)
             if not part:
                 if data:
                     raise MalformedMessage("a message that was cut short")
@@ -105,3 +109,7 @@ def _parse(text: bytes) -> tuple[str, dict[str, Any]]:
     if not isinstance(value, dict) or not isinstance(value.get("kind"), str):
         raise MalformedMessage("a message that is not an object with a kind")
     return value.pop("kind"), value
+
+
+def _descriptors(data: bytes) -> list[int]:
+    return [number for (number,) in struct.iter_unpack("i", data)]
