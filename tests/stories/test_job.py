@@ -12,6 +12,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
 
+import httpx2
 import pytest
 
 from strongroom.appraisal.policies import from_toml
@@ -137,6 +138,13 @@ class Scene:
         found = codec.decode(Receipt, document.receipt.envelope.payload)
         return {"outcome": found.outcome, "usage": dict(found.usage), "nonce": document.bundle.evidence.nonce}
 
+    def logged_receipts(self) -> int:
+        """How many roots of receipts are in the broker's log."""
+        size = int(httpx2.get(f"{self.stack.broker.url}/checkpoint").text.splitlines()[1])
+        leaves = httpx2.get(f"{self.stack.broker.url}/tile/entries/000.p/{size}")
+        assert leaves.status_code == 200
+        return leaves.content.count(b'"event":"receipts"')
+
     def seen_by_the_host(self) -> list[str]:
         """Where the canary is seen, written forwards (as in the input) or backwards (as in the output)."""
         planted = [Canary("input", self.canary.encode()), Canary("output", self.canary[::-1].encode())]
@@ -173,6 +181,7 @@ def test_a_job_sums_a_sealed_table_and_only_its_recipient_reads_the_sum(scene: S
     assert outcome.document["outputs"] == 3
     assert outcome.document["level"] == "simulated"
 
+    assert scene.seen_by_the_host() == []
     made = scene.open("sum")
     assert json.loads(made["reports/total.json"]) == {
         "total": 42,
@@ -199,6 +208,9 @@ def test_a_job_sums_a_sealed_table_and_only_its_recipient_reads_the_sum(scene: S
     mine = ["job", "verify", receipt, "--job", job, "--signer", scene.stack.signer, *trust, "--outputs"]
     verified = processes.must(*mine, f"{scene.stack.registry}:sum")
     assert verified["outputs"] == outcome.document["digest"]
+    _, longer = scene.job("longer", SUM, seconds=61)
+    another = processes.run(*mine, f"{scene.stack.registry}:sum", "--job", longer)
+    assert (another.code, another.error) == (1, "receipt.invalid")
     other = processes.run(*mine, f"{scene.stack.registry}:table")
     assert (other.code, other.error) == (1, "receipt.invalid")
     forged = processes.run(*mine, f"{scene.stack.registry}:sum", "--outputs-signer", scene.stack.signer)
@@ -221,9 +233,12 @@ def test_nobody_else_opens_the_outputs(scene: Scene):
 def test_a_failing_job_says_why_to_its_recipient_alone(scene: Scene):
     script, job = scene.job("fail", FAIL)
     scene.allow(job)
+    logged = scene.logged_receipts()
     outcome = scene.run(scene.words(job, script, "fail"), "fail")
     assert (outcome.code, outcome.error) == (1, "workload.failed")
     assert scene.receipt("fail")["outcome"] == "failed"
+    assert scene.seen_by_the_host() == []
+    assert scene.logged_receipts() == logged + 1
     made = scene.open("fail")
     assert set(made) == {"stdout.txt", "stderr.txt"}
     assert f"ValueError: name,amount\n{scene.canary}" in made["stderr.txt"].decode()
@@ -236,6 +251,7 @@ def test_a_job_that_takes_too_long_is_killed_and_what_it_printed_is_sealed(scene
     assert (outcome.code, outcome.error) == (1, "workload.failed")
     assert "1 seconds" in outcome.document["error"]["message"]
     assert scene.receipt("slow")["outcome"] == "failed"
+    assert scene.seen_by_the_host() == []
     assert scene.canary in scene.open("slow")["stdout.txt"].decode()
 
 
@@ -301,5 +317,16 @@ def test_other_code_another_input_and_an_unsigned_job_are_refused_before_anythin
     assert (refused.code, refused.error) == (1, "signature.invalid")
 
 
-def test_the_host_never_saw_a_canary_in_all_these_stories(scene: Scene):
-    assert scene.seen_by_the_host() == []
+def test_what_a_job_cannot_be_run_with_is_said_before_anything_is_asked(scene: Scene):
+    script, job = scene.job("careful", SUM)
+    words = scene.words(job, script, "careful")
+    taken = scene.stack.host / "careful.json"
+    for more in (["--nonce", "00"], ["--nonce", "no"], ["--output", f"{scene.stack.registry}@{scene.table}"]):
+        refused = processes.run(*words, *more)
+        assert (refused.code, refused.error) == (2, "usage")
+    without = processes.run("job", "run", job, *scene.told())
+    assert (without.code, without.error) == (2, "usage")
+    taken.write_text("somebody's")
+    refused = processes.run(*words)
+    assert (refused.code, refused.error) == (2, "usage")
+    assert taken.read_text() == "somebody's"

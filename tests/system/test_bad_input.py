@@ -165,7 +165,7 @@ BREAKS: dict[str, Callable[[bytes], bytes]] = {
     "another record behind it": lambda data: data + data,
     "half of it": lambda data: data[: len(data) // 2],
     "a number with a fraction": lambda data: data.replace(b"{", b'{"fraction":1.5,', 1),
-    "deep nesting": lambda data: data.replace(b"{", b'{"deep":' + b"[" * 100_000 + b"]" * 100_000 + b",", 1),
+    "deep nesting": lambda data: data.replace(b"{", b'{"deep":' + b"[" * 20_000 + b"]" * 20_000 + b",", 1),
     "bytes that are not text": lambda data: data.replace(b"{", b'{"text":"\xff",', 1),
     "a number without end": lambda data: data.replace(b"{", b'{"number":' + b"9" * 10_000 + b",", 1),
 }
@@ -184,7 +184,7 @@ def commands(desk: Desk) -> dict[str, tuple[str, list[str | Path]]]:
         ),
         "policy check": ("policy.json", ["policy", "check", "FILE", "--owner", desk["owner.pem.pub"]]),
         "policy put": ("policy.json", ["policy", "put", "FILE", *desk.at_broker]),
-        "policy explain": ("bundle.json", ["policy", "explain", "FILE", *policy]),
+        "policy explain": ("bundle.json", ["policy", "explain", "FILE", *policy, "--anchor", desk.world.anchor_file]),
         "receipt verify": ("receipt.json", ["receipt", "verify", "FILE", *policy, *desk.trust, *broker]),
         "log verify": ("receipt.json", ["log", "verify", "FILE", *broker]),
         "chat --policy": (
@@ -234,7 +234,7 @@ def test_missing_key_files_are_unreadable(desk, tmp_path):
 def test_a_key_file_with_other_bytes_in_it_is_unreadable(desk, tmp_path):
     garbage = tmp_path / "garbage.pem"
     garbage.write_bytes(b"-----BEGIN PUBLIC KEY-----\nbm90IGEga2V5\n-----END PUBLIC KEY-----\n")
-    refused = desk.refused(3, "record.malformed", "unreadable", "evidence.malformed", "file.unreadable")
+    refused = desk.refused(3, "record.malformed", "evidence.malformed", "file.unreadable", "channel.malformed")
     refused("policy", "check", desk["policy.json"], "--owner", garbage)
     refused("policy", "sign", desk["policy.toml"], "--identity", garbage, "-o", tmp_path / "out.json")
     refused("evidence", "verify", desk["bundle.json"], "--anchor", garbage)
@@ -385,9 +385,6 @@ def state(desk, tmp_path) -> Path:
     made.administration.create_key("one", "policy", who=who, now=1)
     made.administration.create_key("two", "policy", who=who, now=1)
     made.close()
-    with sqlite3.connect(folder / "broker.db") as connection:
-        connection.execute("PRAGMA journal_mode = DELETE")
-    connection.close()
     return folder
 
 
@@ -412,6 +409,11 @@ def sql(*statements: str) -> Callable[[Path], None]:
     return act
 
 
+def replaced(path: Path, make: Callable[[Path], None]) -> None:
+    path.unlink()
+    make(path)
+
+
 DAMAGES: dict[str, Callable[[Path], None]] = {
     "other bytes": lambda path: path.write_bytes(random.Random(9).randbytes(9000)),
     "a text": lambda path: path.write_text("this is a text"),
@@ -419,7 +421,7 @@ DAMAGES: dict[str, Callable[[Path], None]] = {
     "damaged pages": lambda path: overwrite(path, 4096, b"\xa5" * (path.stat().st_size - 4096)),
     "half of the file": lambda path: os.truncate(path, path.stat().st_size // 2),
     "a newer schema": sql("PRAGMA user_version = 99"),
-    "another program's database": sql("PRAGMA application_id = 1"),
+    "another program's database": lambda path: replaced(path, sql("CREATE TABLE t (x)", "PRAGMA application_id = 1")),
     "a leaf that was removed": sql("DELETE FROM leaves WHERE position = 1"),
     "a leaf that was changed": sql("UPDATE leaves SET leaf = x'00' WHERE position = 0"),
     "a checkpoint that was changed": sql("UPDATE meta SET value = 'x' WHERE name = 'checkpoint'"),
@@ -535,8 +537,6 @@ def announced(url: str, path: str, length: int, *, chunked: bool = False) -> tup
 def test_an_oversize_body_is_refused_before_it_is_read(desk, path):
     status, problem = announced(desk.broker, path, PATHS[path] + 1)
     assert (status, problem["code"]) == (413, "record.malformed")
-    status, problem = announced(desk.broker, path, 10**30)
-    assert status in {400, 413}
     status, problem = announced(desk.broker, path, PATHS[path] + 1, chunked=True)
     assert (status, problem["code"]) == (413, "record.malformed")
 

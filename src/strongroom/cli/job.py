@@ -51,7 +51,7 @@ def sign(spec: Path, code: Path, identity: Path, target: Path, *, as_json: bool)
     output_bytes = 1_000_000
 
     The code runs where it finds inputs/ and outputs/; it has no network and only what the worker has installed.
-    """  # noqa: D301  # click's mark for lines that are not to be wrapped
+    """
     from strongroom.workloads.job.spec import from_toml, sign_job
 
     text = output.read_file(spec).decode("utf-8", "replace")
@@ -154,7 +154,7 @@ def verify(
     from strongroom.client.verification import Trust
     from strongroom.receipts.receipt import ReceiptDocument
     from strongroom.sealed.registries import from_reference
-    from strongroom.services.jobs import check_result
+    from strongroom.workloads.job.result import check_result
 
     registry, reference = from_reference(outputs)
     found = registry.resolve(reference)

@@ -17,11 +17,11 @@ if TYPE_CHECKING:
     from strongroom.demo.story import Told
 
 RIVER = """\
- owner              broker (outside the TEE)           worker (inside the TEE)              user
- seal ──artifact──▶ registry ───────ciphertext─────────────▶ fetch
- policy, keys ────▶ keep   ◀─challenge─ / ──evidence──────── prove
-                    appraise ─▶ release ──key to the TEE──▶ open ─▶ run ─▶ receipt        verify ─▶ ask
-                       └────── every decision ─────────────────────────▶ log              ◀── answer + receipt"""
+owner            broker                     worker (in the TEE)    user
+seal ─artifact─▶ registry ───ciphertext───▶ fetch
+policy, keys ──▶ keep ◀─challenge/evidence─ prove                  verify
+                 appraise ─▶ release ─key─▶ open ─▶ run ─▶ receipt ask
+                    └─ every decision ─▶ log         answer ─────▶"""
 
 
 class Terminal:

@@ -147,7 +147,7 @@ class Stack:
                 "--root", str(root), *measured,
             ],
         )  # fmt: skip
-        process.line(image=self.image if image is None else image)
+        process.line(state="ready")
         return process, root
 
     def start_worker(

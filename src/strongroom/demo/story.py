@@ -115,7 +115,7 @@ class Story:
             processes.must("keys", "new", made.identity)
             broker = made.start_broker()
             fact(f"broker {broker.fingerprint[:23]}…, its log and keys in SQLite")
-            fact("simulated TEE: fake chips under a root made for this demo alone; they protect nothing")
+            fact("simulated TEE: fake chips under a root made for this demo alone")
 
     def owner_seals(self) -> tuple[Policy, Path]:
         """The model sealed and signed; the policy written, signed and published."""
@@ -135,9 +135,7 @@ class Story:
             (folder / "NOTES.txt").write_text(f"training notes {note}\n")
             processes.must("keys", "create", KEY_ID, "--policy-id", POLICY_ID, *made.at_broker())
             artifact = made.seal(folder, MODEL_NAME)
-            fact(
-                f"{model.stat().st_size / 1e6:.0f} MB → OCI layout, artifact {artifact[:23]}…, names and digests inside the seal"
-            )
+            fact(f"{model.stat().st_size / 1e6:.0f} MB → OCI layout, artifact {artifact[:19]}…, names sealed as well")
             policy = made.policy(artifact, made.configuration(MODEL_NAME))
             policy_file = made.publish(policy)
             fact(
@@ -191,9 +189,7 @@ class Story:
                 for result in pool.map(lambda a: Result(a.name, a.expected, attacks.code_of_attack(a)), planned):
                     self._record(result)
             code = attacks.revoke(scene)
-            self._record(
-                Result("the owner revokes the lease: the worker drains, wipes and stops", "release.lease_ended", code)
-            )
+            self._record(Result("the owner revokes the lease; the worker wipes and stops", "release.lease_ended", code))
             fact(
                 f"{sum(a.refused for a in self.told.attacks)} of {len(self.told.attacks)} refused, each with its own error"
             )

@@ -1,4 +1,4 @@
-"""A job in a worker, put together from its parts; and a job's receipt checked against the job and its outputs.
+"""A job in a worker, put together from its parts.
 
 Knows: which part goes where. Does not know: what any part does. The command line calls this and nothing below it.
 """
@@ -8,14 +8,10 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 
 from strongroom.appraisal import ear
-from strongroom.client.documents import Checked, check_document
-from strongroom.client.verification import Trust
-from strongroom.crypto.signatures import PublicKey, fingerprint
-from strongroom.errors import ReceiptInvalid, UsageError
+from strongroom.errors import UsageError
 from strongroom.receipts.identity import open_identity, token_key
-from strongroom.receipts.receipt import ReceiptDocument
-from strongroom.records.digest import Digest, is_digest, raw
-from strongroom.records.job import JobResult, JobSpec
+from strongroom.records.digest import Digest, is_digest
+from strongroom.records.job import JobSpec
 from strongroom.records.session import ReleaseProof
 from strongroom.records.verdict import Level
 from strongroom.records.worker import Configuration
@@ -71,18 +67,3 @@ async def run_job(
 def level_of(release: ReleaseProof, broker: Digest) -> Level:
     """The level that the broker saw when it last released or renewed. Raises `SignatureInvalid`, `MalformedRecord`."""
     return ear.from_token(release.token, token_key(open_identity(release.broker, broker))).level
-
-
-def check_result(document: ReceiptDocument, spec: JobSpec, outputs: Digest, signer: PublicKey, trust: Trust) -> Checked:
-    """Check a job's receipt and all it rests on: that a worker we trust ran this job, whole, and `signer` sealed `outputs` for it.
-
-    Raises `ReceiptInvalid`, and what `check_document` raises.
-    """
-    checked = check_document(document, trust)
-    if checked.receipt.workload != "job" or document.request_sha256 != raw(spec.digest):
-        raise ReceiptInvalid("this receipt is for another job", detail="request")
-    if document.response_sha256 != raw(JobResult(spec.digest, outputs, fingerprint(signer)).digest):
-        raise ReceiptInvalid("this receipt names other outputs, or another key that signed them", detail="response")
-    if checked.receipt.artifacts != spec.inputs:
-        raise ReceiptInvalid("this receipt names other inputs than the job", detail="artifacts")
-    return checked
