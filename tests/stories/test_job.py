@@ -245,11 +245,11 @@ def test_a_failing_job_says_why_to_its_recipient_alone(scene: Scene):
 
 
 def test_a_job_that_takes_too_long_is_killed_and_what_it_printed_is_sealed(scene: Scene):
-    script, job = scene.job("slow", SLOW, seconds=1)
+    script, job = scene.job("slow", SLOW, seconds=3)
     scene.allow(job)
     outcome = scene.run(scene.words(job, script, "slow"), "slow")
     assert (outcome.code, outcome.error) == (1, "workload.failed")
-    assert "1 seconds" in outcome.document["error"]["message"]
+    assert "3 seconds" in outcome.document["error"]["message"]
     assert scene.receipt("slow")["outcome"] == "failed"
     assert scene.seen_by_the_host() == []
     assert scene.canary in scene.open("slow")["stdout.txt"].decode()

@@ -67,7 +67,14 @@ def _toml(value: object) -> str:
     return f'"{escaped}"'
 
 
-def template(identifier: str, *, references: Sequence[Reference], artifacts: Sequence[str], simulated: bool) -> Policy:
+def template(
+    identifier: str,
+    *,
+    references: Sequence[Reference],
+    artifacts: Sequence[str],
+    simulated: bool,
+    workload: str = "inference",
+) -> Policy:
     """A policy to start from: strict where a value is known, and a reason wherever any value is admitted.
 
     `simulated` makes a policy for a simulated TEE; it then accepts nothing else.
@@ -79,7 +86,7 @@ def template(identifier: str, *, references: Sequence[Reference], artifacts: Seq
         version=1,
         levels=(Level.SIMULATED,) if simulated else (Level.CONFIDENTIAL,),
         references=tuple(references),
-        workload=Requirement(one_of=("inference",)),
+        workload=Requirement(one_of=(workload,)),
         artifacts=Requirement(one_of=tuple(artifacts)),
         configuration=Requirement(any=reason),
         launch_spec=Requirement(any=reason),

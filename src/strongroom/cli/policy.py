@@ -31,12 +31,19 @@ def policy_command() -> None:
     "--evidence", type=click.Path(dir_okay=False), help="Evidence of a worker you trust; its registers are pinned."
 )
 @click.option("--artifact", "artifacts", multiple=True, required=True, help="Digest of an artifact that may be opened.")
+@click.option("--workload", default="inference", show_default=True, help="What may be run: inference or job.")
 @click.option("--simulated", is_flag=True, help="A policy for a simulated TEE; it accepts nothing else.")
 @click.option(
     "-o", "--output", "target", type=click.Path(dir_okay=False, path_type=Path), help="Where to; else the terminal."
 )
 def new(
-    identifier: str, evidence: str | None, artifacts: tuple[str, ...], target: Path | None, *, simulated: bool
+    identifier: str,
+    evidence: str | None,
+    artifacts: tuple[str, ...],
+    workload: str,
+    target: Path | None,
+    *,
+    simulated: bool,
 ) -> None:
     """Print a policy to start from. Every member is there; read each, and pin what you know."""
     if evidence is None:
@@ -45,7 +52,9 @@ def new(
         )
     bundle = codec.decode(EvidenceBundle, output.read_file(evidence))
     pinned = [digest(artifact) for artifact in artifacts]
-    policy = template(identifier, references=[reference_of(bundle)], artifacts=pinned, simulated=simulated)
+    policy = template(
+        identifier, references=[reference_of(bundle)], artifacts=pinned, simulated=simulated, workload=workload
+    )
     text = to_toml(policy)
     if target is None:
         click.echo(text, nl=False)

@@ -14,6 +14,9 @@ RENEW_AT = 0.5
 """The part of a lease after which it is renewed: early enough for several tries."""
 
 RETRY_SECONDS = 1.0
+DRAIN_SECONDS = 5.0
+DRAIN_PART = 0.2
+"""How long before the end of its term a worker that could not renew begins to drain: this, or this part of the term."""
 
 
 def boot_clock() -> float:
@@ -36,12 +39,22 @@ class Term:
         """Seconds until the next renewal is due, 0 when it is."""
         return max(0.0, self.asked + self.seconds * RENEW_AT - now)
 
-    def ended(self, now: float) -> bool:
-        return now >= self.ends
+    @property
+    def drains(self) -> float:
+        """The boot clock at which draining begins, so that everything is wiped when the term ends."""
+        return self.ends - min(DRAIN_SECONDS, self.seconds * DRAIN_PART)
+
+    def over(self, now: float) -> bool:
+        """Whether it is time to drain."""
+        return now >= self.drains
+
+    def left(self, now: float) -> float:
+        """Seconds that what is under way may still take."""
+        return max(0.0, min(DRAIN_SECONDS, self.ends - now))
 
     def until_retry(self, now: float) -> float:
-        """Seconds to wait after a failed try, never beyond the end."""
-        return max(0.0, min(RETRY_SECONDS, self.seconds / 10, self.ends - now))
+        """Seconds to wait after a failed try, never beyond the moment of draining."""
+        return max(0.0, min(RETRY_SECONDS, self.seconds / 10, self.drains - now))
 
 
 BootClock = Callable[[], float]

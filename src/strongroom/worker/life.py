@@ -38,8 +38,6 @@ from strongroom.worker.keys import WorkerKeys
 from strongroom.worker.lease import BootClock, Term, boot_clock
 from strongroom.worker.workload import Session, Workload
 
-DRAIN_SECONDS = 5.0
-
 
 class State(enum.StrEnum):
     """Where a worker is in its life; there is no way back."""
@@ -83,6 +81,7 @@ class Worker:
         self._configuration, self._inputs = configuration, inputs
         self._clock, self._boot, self._report = clock, boot, report
         self._stop = asyncio.Event()
+        self._term = Term(0.0, 0)
 
     def stop(self) -> None:
         """Ask for an orderly end: drain, wipe, stop."""
@@ -93,13 +92,13 @@ class Worker:
         try:
             await asyncio.to_thread(self._workload.prepare)  # children first: they must never inherit a key
             self._report(State.PREPARED, "children are spawned and hold no key")
-            session, term = await self._obtain()
-            await self._work(session, term)
+            session = await self._obtain()
+            await self._work(session)
         finally:
             self._workload.wipe()
             self._report(State.WIPED, "children ended, plaintext closed, keys dropped")
 
-    async def _obtain(self) -> tuple[Session, Term]:
+    async def _obtain(self) -> Session:
         """Measure, prove, obtain, open."""
         keys = WorkerKeys.generate(now=self._clock())
         attester = await asyncio.to_thread(self._measure, keys)
@@ -128,7 +127,8 @@ class Worker:
         finally:
             for artifact in opened:
                 artifact.close()
-        return session, Term(asked, answer.lease_seconds)
+        self._term = Term(asked, answer.lease_seconds)
+        return session
 
     def _measure(self, keys: WorkerKeys) -> Attester:
         """Extend what will be opened into the run-time register, before any key is asked for."""
@@ -168,12 +168,12 @@ class Worker:
             opened.append(opener.open(data_key))
         return opened
 
-    async def _work(self, session: Session, term: Term) -> None:
-        """Run and renew side by side; whichever ends first ends the other."""
+    async def _work(self, session: Session) -> None:
+        """Run and renew side by side; whichever ends first ends the other. Wiped before the term ends, whoever is away."""
         running = asyncio.create_task(self._workload.run(session))
-        renewing = asyncio.create_task(self._keep_lease(session, term))
+        renewing = asyncio.create_task(self._keep_lease(session))
         stopping = asyncio.create_task(self._until_stopped())
-        self._report(State.READY, f"lease {session.release.lease_id}, {term.seconds} s")
+        self._report(State.READY, f"lease {session.release.lease_id}, {self._term.seconds} s")
         try:
             await asyncio.wait({running, renewing, stopping}, return_when=asyncio.FIRST_COMPLETED)
             self._report(State.DRAINING, "no new work is taken")
@@ -193,19 +193,19 @@ class Worker:
     async def _until_stopped(self) -> None:
         await self._stop.wait()
 
-    async def _keep_lease(self, session: Session, term: Term) -> None:
-        """Renew by fresh evidence until told to stop; raises `LeaseEnded` at the end of the term, without grace."""
+    async def _keep_lease(self, session: Session) -> None:
+        """Renew by fresh evidence; raises `LeaseEnded` early enough that everything is wiped when the term ends: no grace."""
         while True:
-            await asyncio.sleep(term.until_renewal(self._boot()))
+            await asyncio.sleep(self._term.until_renewal(self._boot()))
             asked = self._boot()
-            if term.ended(asked):
-                raise LeaseEnded("the lease ran out before it could be renewed")
+            if self._term.over(asked):
+                raise LeaseEnded("the lease runs out and could not be renewed")
             try:
-                answer = await asyncio.wait_for(asyncio.to_thread(self._renew, session), term.ends - asked)
+                answer = await asyncio.wait_for(asyncio.to_thread(self._renew, session), self._term.drains - asked)
             except (Unavailable, TimeoutError):
-                await asyncio.sleep(term.until_retry(self._boot()))
+                await asyncio.sleep(self._term.until_retry(self._boot()))
                 continue
-            term = Term(asked, answer.lease_seconds)
+            self._term = Term(asked, answer.lease_seconds)
             session.release = dataclasses.replace(
                 session.release,
                 token=answer.token,

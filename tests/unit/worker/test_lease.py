@@ -9,9 +9,11 @@ def test_a_term_is_renewed_before_it_ends_and_nothing_waits_beyond_its_end(asked
     term, now = Term(asked, seconds), asked + passed
     assert term.until_renewal(asked) < seconds
     assert term.until_renewal(now) >= 0
-    assert term.until_retry(now) <= max(0.0, term.ends - now)
-    assert term.ended(now) == (now >= asked + seconds)
-    if not term.ended(now):
+    assert term.until_renewal(asked) < term.drains - asked
+    assert term.drains < term.ends
+    assert now + term.until_retry(now) <= max(now, term.drains)
+    assert now + term.left(now) <= max(now, term.ends)
+    if not term.over(now):
         assert term.until_retry(now) > 0
 
 

@@ -1,4 +1,6 @@
+import asyncio
 import json
+import threading
 from dataclasses import replace
 
 import httpx2
@@ -87,6 +89,34 @@ def test_a_worker_whose_broker_is_away_ends_with_its_lease_and_without_grace(mad
         assert served.ended()
     assert isinstance(served.error, LeaseEnded)
     assert served.engine.killed
+
+
+def test_a_request_that_never_ends_does_not_keep_a_revoked_worker_alive(made):
+    engine = EchoEngine()
+    with made.serving(engine) as served:
+        client = made.client(served.url)
+        lease_id = client.verify().release.lease_id
+        engine.gate = asyncio.Event()  # nobody ever sets it
+        asking = threading.Thread(target=lambda: pytest.raises(Exception, client.ask, "x"), daemon=True)
+        asking.start()
+        made.admin.revoke(lease_id)
+        assert served.ended()
+        asking.join(30)
+        assert not asking.is_alive()
+    assert isinstance(served.error, LeaseEnded)
+    assert engine.killed
+
+
+def test_plaintext_is_wiped_before_the_last_receipts_are_logged(made):
+    order = []
+    engine = EchoEngine()
+    engine.kill = lambda: order.append("wipe")
+    broker = made.broker_client()
+    post = broker.post_receipts
+    broker.post_receipts = lambda *words: (order.append("receipts"), post(*words))[1]
+    with made.serving(engine, broker=broker) as served:
+        made.client(served.url).ask("x")
+    assert order.index("wipe") < order.index("receipts")
 
 
 def test_an_engine_that_ends_takes_the_worker_with_it(made):
