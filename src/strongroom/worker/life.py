@@ -178,9 +178,8 @@ class Worker:
             await asyncio.wait({running, renewing, stopping}, return_when=asyncio.FIRST_COMPLETED)
             self._report(State.DRAINING, "no new work is taken")
             session.draining.set()
-            await asyncio.wait(
-                {running}, timeout=DRAIN_SECONDS
-            )  # how it ended is said below, once its receipts are logged
+            await asyncio.wait({running}, timeout=self._term.left(self._boot()))
+            self._workload.wipe()  # before anything that may take its time
             await self._log_receipts(session)
             for task in (renewing, running):  # an ended lease is the reason to give, before what it did to the work
                 if task.done():
