@@ -7,7 +7,7 @@ PIP    := $(PYTHON) -m pip --disable-pip-version-check --python $(BIN)/python
 WORKERS ?= 2
 
 .DEFAULT_GOAL := help
-.PHONY: help demo serve test check unit bench wheel lock clean
+.PHONY: help demo serve test check unit bench reference wheel lock clean
 
 help:  ## this list
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):[^#]*## /  make \1\t/' | expand -t 16
@@ -27,10 +27,13 @@ check: $(VENV)/.test
 	$(BIN)/lint-imports
 
 unit: $(VENV)/.test
-	$(BIN)/pytest -n $(WORKERS) $(ARGS)
+	$(BIN)/pytest -n $(WORKERS) --dist loadgroup $(ARGS)
 
 bench: $(VENV)/.demo  ## the figures of this machine, as ratios to a named baseline
 	$(BIN)/strongroom bench inference
+
+reference: $(VENV)/.test  ## make the generated pages of docs/reference anew
+	$(BIN)/python docs/generate.py
 
 wheel: $(VENV)/.test  ## both wheels, into dist/
 	$(PIP) wheel --quiet --no-deps --no-build-isolation --wheel-dir dist . ./sim

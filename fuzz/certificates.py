@@ -22,7 +22,9 @@ def one(data: bytes) -> None:
         parse_extension(certificate)
     with suppress(StrongroomError):
         chain = x509.load_chain(data)
-        x509.check_path(chain, root=x509.certificate_digest(chain[-1]), roles=[{"any"}] * (len(chain) - 1), now=samples.NOW)
+        x509.check_path(
+            chain, root=x509.certificate_digest(chain[-1]), roles=[{"any"}] * (len(chain) - 1), now=samples.NOW
+        )
 
 
 def seeds() -> list[bytes]:

@@ -22,7 +22,10 @@ def one(data: bytes) -> None:
             splitter = completion.Splitter(kind)
             passed = b"".join(splitter.feed(data[at : at + step]) for at in range(0, len(data), step))
             rest, ended = splitter.finish()
-            if passed + rest != data or (hashlib.sha256(body).digest(), receipt) != (ended.response_sha256, ended.sealed_receipt):
+            if passed + rest != data or (hashlib.sha256(body).digest(), receipt) != (
+                ended.response_sha256,
+                ended.sealed_receipt,
+            ):
                 raise AssertionError(kind)
     for pad in (padding.pad_event, padding.pad_json):
         with suppress(StrongroomError):
@@ -34,7 +37,16 @@ def one(data: bytes) -> None:
 def seeds() -> list[bytes]:
     event = b'data: {"choices":[{"delta":{"content":"Paris"}}]}\n\n'
     stream = event + b"data: [DONE]\n\n" + completion.sse_trailer(b"receipt")
-    return [stream, completion.append_to_json(b'{"choices":[]}', b"receipt"), b'data: {"error":{"message":"x"}}\n\n']
+    odd = [
+        b"data: %s\n\n" % event
+        for event in (b"[]", b"5", b'{"error":"x"}', b'{"choices":[{"delta":null}]}', b'{"choices":5}')
+    ]
+    return [
+        stream,
+        completion.append_to_json(b'{"choices":[]}', b"receipt"),
+        b'data: {"error":{"message":"x"}}\n\n',
+        *odd,
+    ]
 
 
 if __name__ == "__main__":

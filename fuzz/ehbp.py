@@ -31,7 +31,12 @@ def seeds() -> list[bytes]:
     sealer = ehbp.RequestSealer(PUBLIC)
     answer = ehbp.ResponseSealer(bytes(32), bytes(32), bytes(32))
     request = sealer.encapsulation + sealer.seal(b"a request") + sealer.seal(b"and more")
-    return [ehbp.encode_key_config(PUBLIC), bytes(32).hex().encode(), request, answer.seal(b"an answer") + answer.seal(b"")]
+    return [
+        ehbp.encode_key_config(PUBLIC),
+        bytes(32).hex().encode(),
+        request,
+        answer.seal(b"an answer") + answer.seal(b""),
+    ]
 
 
 if __name__ == "__main__":

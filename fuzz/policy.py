@@ -19,7 +19,7 @@ def one(data: bytes) -> None:
 
 
 def seeds() -> list[bytes]:
-    return [to_toml(samples.policy()).encode()]
+    return [to_toml(samples.policy()).encode(), b"version = " + b"9" * 5000]
 
 
 if __name__ == "__main__":

@@ -58,4 +58,16 @@ def manifest() -> bytes:
     return Manifest(SealHeader(bytes(16), ArtifactKind.MODEL, 1 << 20, keys), layers).to_bytes()
 
 
-__all__ = ["ED25519", "IMAGE", "NOW", "P256", "P384", "bundle", "envelope", "installation", "manifest", "policy", "to_toml"]
+__all__ = [
+    "ED25519",
+    "IMAGE",
+    "NOW",
+    "P256",
+    "P384",
+    "bundle",
+    "envelope",
+    "installation",
+    "manifest",
+    "policy",
+    "to_toml",
+]

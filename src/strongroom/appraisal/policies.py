@@ -25,7 +25,7 @@ def from_toml(text: str) -> Policy:
         raise MalformedRecord(f"a policy of {len(text)} characters exceeds the limit of {MAX_TOML}")
     try:
         members = tomllib.loads(text)
-    except (tomllib.TOMLDecodeError, RecursionError) as error:
+    except (ValueError, RecursionError) as error:  # also for numbers that Python will not read
         raise MalformedRecord(
             f"this policy is not TOML: {error}", remedy="Start from `strongroom policy new`."
         ) from None

@@ -13,6 +13,7 @@ import os
 import sys
 import threading
 import time
+from pathlib import Path
 
 from strongroom.engines.process import EngineProcess
 from strongroom.errors import DeviceUnavailable
@@ -61,7 +62,7 @@ async def main(model: str, threads: int, context: int) -> None:
 
 def in_memory(model: str) -> int:
     """The file as a memfd, which is how a worker opens a model."""
-    size = os.stat(model).st_size
+    size = Path(model).stat().st_size
     source = os.open(model, os.O_RDONLY)
 
     def fill(target: int) -> None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import datetime
+import datetime as dt
 import json
 from pathlib import Path
 
@@ -42,7 +42,7 @@ def bench_command(name: str, pairs: int, tokens: int, model: Path | None, save: 
     document = {
         "name": name,
         "machine": figures.machine(),
-        "date": datetime.datetime.now(datetime.UTC).date().isoformat(),
+        "date": dt.datetime.now(dt.UTC).date().isoformat(),
         "figures": [figure.as_json() for figure in found],
     }
     if save is not None:

@@ -60,6 +60,19 @@ def create(key_id: str, policy_id: str, broker: str, broker_fingerprint: str, id
         click.echo(f"{key_id} created, released under policy {policy_id}")
 
 
+@keys_command.command("retire")
+@click.argument("key_id")
+@broker_options
+@output.json_option
+def retire(key_id: str, broker: str, broker_fingerprint: str, identity: Path, *, as_json: bool) -> None:
+    """End the life of KEY_ID: it wraps and releases nothing more, and its leases are not renewed."""
+    found = broker_client(broker, broker_fingerprint, identity).retire_key(key_id)
+    if as_json:
+        output.print_json({"keys": [codec.to_json(key) for key in found]})
+    else:
+        click.echo(f"{key_id} retired")
+
+
 @keys_command.command("list")
 @broker_options
 @output.json_option

@@ -11,6 +11,7 @@ from strongroom.appraisal import appraise
 from strongroom.appraisal.explain import explain
 from strongroom.appraisal.policies import from_toml, sign_policy, template, to_toml
 from strongroom.cli import output
+from strongroom.cli.evidence_files import read_evidence
 from strongroom.cli.remote import broker_client, broker_options, digest, load_anchors, load_policy
 from strongroom.crypto.signatures import private_from_pem
 from strongroom.errors import UsageError
@@ -50,7 +51,7 @@ def new(
         raise UsageError(
             "a policy needs reference values", remedy="Name the evidence of a worker that you trust with --evidence."
         )
-    bundle = codec.decode(EvidenceBundle, output.read_file(evidence))
+    bundle = _bundle(evidence)
     pinned = [digest(artifact) for artifact in artifacts]
     policy = template(
         identifier, references=[reference_of(bundle)], artifacts=pinned, simulated=simulated, workload=workload
@@ -61,6 +62,16 @@ def new(
     else:
         output.write_file(target, text.encode())
         click.echo(f"{target}: read every line; then `strongroom policy sign {target}`", err=True)
+
+
+def _bundle(path: str) -> EvidenceBundle:
+    """A worker's evidence in any of our own forms: a bundle, a worker's proof, a receipt document."""
+    bundle = read_evidence(path).bundle
+    if bundle is None:
+        raise UsageError(
+            f"{path} is a bare quote, not a worker's evidence", remedy="Use what a worker gives, or a saved receipt."
+        )
+    return bundle
 
 
 def reference_of(bundle: EvidenceBundle) -> Reference:
@@ -139,7 +150,7 @@ def explain_command(
     evidence: str, policy: str, owner: str | None, anchor: str | None, at: int | None, *, as_json: bool
 ) -> None:
     """Say which checks EVIDENCE does not pass under a policy, and what usually makes them fail."""
-    bundle = codec.decode(EvidenceBundle, output.read_file(evidence))
+    bundle = _bundle(evidence)
     verdict = appraise(
         bundle,
         policy=load_policy(policy, owner),

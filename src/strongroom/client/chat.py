@@ -55,11 +55,10 @@ class Lines:
 def _pieces(data: bytes) -> Iterator[str]:
     try:
         event = json.loads(data)
-    except ValueError:
-        raise MalformedMessage("an event of the answer is not JSON") from None
-    if "error" in event:
-        raise EngineUnavailable(str(event["error"].get("message", "the engine failed"))[:500])
-    for choice in event.get("choices", ()):
-        piece = choice.get("delta", {}).get("content")
-        if piece:
-            yield piece
+        error = event.get("error")
+        if error is not None:
+            raise EngineUnavailable(str(error.get("message", "the engine failed"))[:500])
+        pieces = [choice.get("delta", {}).get("content") for choice in event.get("choices", ())]
+    except (ValueError, AttributeError, TypeError, RecursionError):
+        raise MalformedMessage("an event of the answer is not one of a chat") from None
+    yield from (piece for piece in pieces if isinstance(piece, str) and piece)

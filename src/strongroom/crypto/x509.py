@@ -81,6 +81,7 @@ def load_certificate(der: bytes) -> x509.Certificate:
         _ = certificate.extensions, certificate.subject, certificate.issuer  # parsed lazily; here is where it may fail
     except _UNPARSABLE:
         raise MalformedEvidence("a certificate does not parse") from None
+    _check_whole_bytes(der, certificate.signature)
     return certificate
 
 
@@ -93,7 +94,14 @@ def load_crl(der: bytes) -> x509.CertificateRevocationList:
         _ = crl.extensions, crl.issuer, crl.last_update_utc, crl.next_update_utc
     except _UNPARSABLE:
         raise MalformedEvidence("a certificate revocation list does not parse") from None
+    _check_whole_bytes(der, crl.signature)
     return crl
+
+
+def _check_whole_bytes(der: bytes, signature: bytes) -> None:
+    """A signature is a BIT STRING of whole bytes; any other count of unused bits would be a second spelling of the same thing."""
+    if der[-len(signature) - 1] != 0:
+        raise MalformedEvidence("a signature is not made of whole bytes")
 
 
 def certificate_digest(certificate: x509.Certificate) -> Digest:

@@ -8,6 +8,7 @@ from __future__ import annotations
 import json
 import shutil
 import signal
+import sys
 import tempfile
 import threading
 from pathlib import Path
@@ -56,18 +57,21 @@ def _bring_up(made: Stack, model: Path) -> dict[str, str]:
 
 
 def _instructions(facts: dict[str, str]) -> str:
-    trust = (
-        f"--policy {facts['policy']} --anchor {facts['anchor']} "
-        f"--broker-fingerprint {facts['broker_fingerprint']} --accept-simulated"
-    )
-    owner = (
-        f"--broker {facts['broker']} --broker-fingerprint {facts['broker_fingerprint']} --identity {facts['identity']}"
-    )
+    trust = "--policy $POLICY --anchor $ANCHOR --broker-fingerprint $FINGERPRINT --accept-simulated"
+    owner = "--broker $BROKER --broker-fingerprint $FINGERPRINT --identity $OWNER"
     return f"""
 A SIMULATED TEE, which protects nothing, serves SmolLM2-135M-Instruct until you press Ctrl-C.
 
+In another terminal:
+  export PATH="{Path(sys.executable).parent}:$PATH"
+  export WORKER={facts["worker"]} BROKER={facts["broker"]}
+  export FINGERPRINT={facts["broker_fingerprint"]}
+  export POLICY={facts["policy"]}
+  export ANCHOR={facts["anchor"]}
+  export OWNER={facts["identity"]}
+
 Talk to it, verified and sealed:
-  strongroom chat {facts["worker"]} "What is the capital of France?" {trust}
+  strongroom chat $WORKER "What is the capital of France?" {trust}
 
 Let any OpenAI client talk to it, through your own proxy:
   export OPENAI_BASE_URL={facts["proxy"]} OPENAI_API_KEY=none

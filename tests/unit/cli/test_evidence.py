@@ -62,7 +62,9 @@ def test_a_bare_quote_needs_collateral(strongroom, vectors):
     assert (ran.code, ran.error) == (2, "usage")
 
 
-@pytest.mark.parametrize("content", [b"", b"nonsense", b"{}", b"\x04\x00\x02\x00", b'{"type":"strongroom/evidence-bundle/v2"}'])
+@pytest.mark.parametrize(
+    "content", [b"", b"nonsense", b"{}", b"\x04\x00\x02\x00", b'{"type":"strongroom/evidence-bundle/v2"}']
+)
 def test_what_is_no_evidence_is_unreadable(strongroom, tmp_path, content):
     (tmp_path / "file").write_bytes(content)
     for verb in ("show", "verify"):

@@ -315,3 +315,12 @@ def test_openssl_is_of_the_same_opinion(tmp_path: Path, leaf: certificates.Certi
     except SignatureInvalid:
         ours = False
     assert ours is (theirs.returncode == 0)
+
+
+def test_a_signature_has_one_spelling():
+    leaf = next(found for found in (make("leaf", "ca") for _ in range(64)) if not found.signature[-1] & 1)
+    der = bytearray(leaf.public_bytes(Encoding.DER))
+    assert der[-len(leaf.signature) - 1] == 0
+    der[-len(leaf.signature) - 1] = 1
+    with pytest.raises(MalformedEvidence):
+        x509.load_certificate(bytes(der))

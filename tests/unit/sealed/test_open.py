@@ -35,14 +35,14 @@ ANY_ERROR = (SealBroken, MalformedArtifact, SignatureInvalid, FileUnreadable)
 
 
 def memfds() -> list[Path]:
-    """The memory files that this process holds."""
+    """The memory files with plaintext that this process holds."""
     places = []
     for entry in Path("/proc/self/fd").iterdir():
         try:
             places.append(entry.readlink())
         except OSError:
             continue
-    return [place for place in places if "memfd:" in str(place)]
+    return [place for place in places if "memfd:strongroom" in str(place)]
 
 
 def blob(registry: DirectoryRegistry, digest: str) -> Path:
