@@ -15,6 +15,7 @@ import re
 import socket
 import sqlite3
 import sys
+import threading
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
@@ -23,7 +24,7 @@ from pathlib import Path
 import click
 import httpx2
 import pytest
-from world import World, world
+from world import EchoEngine, World, world
 
 from strongroom.appraisal.policies import sign_policy, to_toml
 from strongroom.cli import main
@@ -32,6 +33,7 @@ from strongroom.demo import processes
 from strongroom.records import codec
 from strongroom.records.policy import Requirement
 from strongroom.release.client import BrokerClient
+from strongroom_sim import abi
 
 JSON_SUFFIX = "--json"
 
@@ -192,14 +194,13 @@ def commands(desk: Desk) -> dict[str, tuple[str, list[str | Path]]]:
         "chat --policy": (
             "policy.json", ["chat", desk.worker, "Hi", "--policy", "FILE", "--owner", desk["owner.pem.pub"], *desk.trust],
         ),
-        "serve --collateral": ("collateral.json", []),  # read when the worker proves itself: see the processes below
     }  # fmt: skip
 
 
 @pytest.mark.parametrize("kind", BREAKS | VERSIONED)
 def test_a_broken_record_is_unreadable_for_every_command_that_reads_it(desk, tmp_path, kind):
     for good, words in commands(desk).values():
-        if not words or (kind in VERSIONED and good == "policy.json"):  # an envelope has no version of its own
+        if kind in VERSIONED and good == "policy.json":  # an envelope has no version of its own
             continue
         broken = tmp_path / "broken"
         broken.write_bytes((BREAKS | VERSIONED)[kind](desk[good].read_bytes()))
@@ -208,15 +209,13 @@ def test_a_broken_record_is_unreadable_for_every_command_that_reads_it(desk, tmp
 
 def test_the_same_commands_accept_the_good_files(desk):
     for good, words in commands(desk).values():
-        if words:
-            assert call(*(desk[good] if word == "FILE" else word for word in words)).code == 0, words
+        assert call(*(desk[good] if word == "FILE" else word for word in words)).code == 0, words
 
 
 @pytest.mark.parametrize("path", ["missing", "folder/below", "."])
 def test_a_file_that_cannot_be_read_is_said_to_be_so(desk, path):
     for name, (_, words) in commands(desk).items():
-        if words:
-            assert desk.refused(3, "file.unreadable")(*(desk[path] if word == "FILE" else word for word in words)), name
+        assert desk.refused(3, "file.unreadable")(*(desk[path] if word == "FILE" else word for word in words)), name
 
 
 def test_missing_key_files_are_unreadable(desk, tmp_path):
@@ -542,6 +541,30 @@ def test_a_production_worker_at_a_simulated_tee_does_not_start(desk):
     done = processes.run("serve", f"dir:{desk['registry']}:model", *desk.told(profile="production"))
     assert done.code in {1, 2, 4}
     assert done.error in {"usage", "device.unavailable", "confinement.unavailable", "appraisal.simulated"}
+
+
+@pytest.mark.parametrize(("content", "code"), [(None, "file.unreadable"), (b"{}", "record.malformed")])
+def test_a_worker_without_good_collateral_ends_before_it_asks_for_a_key(desk, tmp_path, content, code):
+    collateral, stop = tmp_path / "collateral.json", threading.Event()
+    if content is not None:
+        collateral.write_bytes(content)
+    with abi.Device(desk.world.place().device, tmp_path / "tee") as device:
+        serving = threading.Thread(target=device.serve, args=(stop.is_set,))
+        serving.start()
+        told = desk.told(**{"tee-root": tmp_path / "tee", "collateral": collateral})
+        done = processes.run("serve", f"dir:{desk['registry']}:model", *told)
+        stop.set()
+        serving.join()
+    assert (done.code, done.error) == (3, code)
+
+
+def test_a_worker_whose_port_is_taken_has_wiped_when_it_says_so(desk):
+    engine = EchoEngine()
+    with socket.create_server(("127.0.0.1", 0)) as held:
+        with desk.world.serving(engine, port=held.getsockname()[1]) as served:
+            assert served.ended()
+    assert served.error.code == "service.address_in_use"
+    assert engine.killed
 
 
 # --- over HTTP ------------------------------------------------------------------------------------------------------

@@ -286,6 +286,7 @@ class Auditor:
             assert entries[: len(self.entries)] == self.entries, "the log changed what it said before"
             for proof in [a.proof for a in acknowledged if a.proof is not None]:
                 held = open_checkpoint(proof.checkpoint, origin, key)
+                assert proof.index < len(entries), "an acknowledged entry is gone"
                 assert entries[proof.index] == proof.leaf
                 verify_extension(held, checkpoint, tree.consistency_path(held.size))
             if self.seen is not None:

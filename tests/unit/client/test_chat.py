@@ -1,3 +1,4 @@
+import itertools
 import json
 
 import pytest
@@ -14,7 +15,7 @@ ANSWER = b'data: {"choices":[{"delta":{"content":"a"}}]}\n:   \n\ndata: {"choice
 def test_pieces_come_out_the_same_however_the_answer_was_cut(cuts):
     edges = [0, *sorted(cuts), len(ANSWER)]
     lines = chat.Lines()
-    assert [p for a, b in zip(edges, edges[1:], strict=False) for p in lines.feed(ANSWER[a:b])] == ["a", "b"]
+    assert [p for a, b in itertools.pairwise(edges) for p in lines.feed(ANSWER[a:b])] == ["a", "b"]
 
 
 @given(st.recursive(st.none() | st.integers() | st.text(), lambda x: st.lists(x) | st.dictionaries(st.text(), x)))
