@@ -10,7 +10,7 @@ WORKERS ?= 2
 .PHONY: help demo serve test check unit bench reference wheel lock clean
 
 help:  ## this list
-	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):[^#]*## /  make \1\t/' | expand -t 16
+	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):[^#]*## /  make \1\t/' | expand -t 20
 
 demo: $(VENV)/.demo  ## the main job on this machine, then attacks on it, each refused
 	$(BIN)/strongroom demo

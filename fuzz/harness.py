@@ -7,6 +7,7 @@ A target defines `one(data: bytes)` and `seeds() -> list[bytes]`, and calls `run
 from __future__ import annotations
 
 import contextlib
+import os
 import sys
 import tempfile
 from collections.abc import Callable
@@ -26,10 +27,14 @@ def instrumented() -> contextlib.AbstractContextManager[object]:
 
 def run(one: Callable[[bytes], object], seeds: Callable[[], list[bytes]]) -> None:
     """Hand over to libFuzzer; all its options may be given, as `-max_total_time=60`."""
-    import atheris
-
     with tempfile.TemporaryDirectory(prefix="strongroom-fuzz-") as corpus:
         for number, seed in enumerate(seeds()):
             (Path(corpus) / f"seed-{number}").write_bytes(seed)
-        atheris.Setup([*sys.argv, "-max_len=65536", corpus], one)
-        atheris.Fuzz()
+        child = os.fork()  # libFuzzer ends its process by itself; who stays tidies up
+        if child == 0:
+            import atheris
+
+            atheris.Setup([*sys.argv, "-max_len=65536", corpus], one)
+            atheris.Fuzz()
+        _, status = os.waitpid(child, 0)
+    sys.exit(os.waitstatus_to_exitcode(status))

@@ -560,9 +560,11 @@ def test_a_worker_without_good_collateral_ends_before_it_asks_for_a_key(desk, tm
 
 def test_a_worker_whose_port_is_taken_has_wiped_when_it_says_so(desk):
     engine = EchoEngine()
-    with socket.create_server(("127.0.0.1", 0)) as held:
-        with desk.world.serving(engine, port=held.getsockname()[1]) as served:
-            assert served.ended()
+    with (
+        socket.create_server(("127.0.0.1", 0)) as held,
+        desk.world.serving(engine, port=held.getsockname()[1]) as served,
+    ):
+        assert served.ended()
     assert served.error.code == "service.address_in_use"
     assert engine.killed
 

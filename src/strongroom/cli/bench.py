@@ -11,7 +11,7 @@ import click
 from strongroom.cli import output
 
 
-@click.command("bench")
+@click.command("bench", short_help="figures of this machine, as ratios to a named baseline")
 @click.argument("name", type=click.Choice(["inference"]))
 @click.option(
     "--pairs",

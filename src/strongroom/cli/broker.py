@@ -15,7 +15,7 @@ from strongroom.crypto.signatures import public_from_pem
 from strongroom.errors import UsageError
 
 
-@click.group("broker")
+@click.group("broker", short_help="the key broker, outside the TEE")
 def broker_command() -> None:
     """The key broker: appraises evidence, releases keys under leases, writes every decision into its log."""
 

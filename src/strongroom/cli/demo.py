@@ -7,7 +7,7 @@ import click
 from strongroom.cli import output
 
 
-@click.command("demo")
+@click.command("demo", short_help="the main job here, then attacks on it, each refused")
 @click.option("--serve", "stay", is_flag=True, help="Start the same stack and leave it running for you to talk to.")
 @output.json_option
 def demo_command(*, stay: bool, as_json: bool) -> None:

@@ -18,7 +18,7 @@ from strongroom.records.verdict import Level, Verdict
 from strongroom.tee.tdx import parse_quote
 
 
-@click.group("evidence")
+@click.group("evidence", short_help="what a TEE says of itself: show it, verify it")
 def evidence_command() -> None:
     """What a TEE says of itself: show it, verify it, offline."""
 

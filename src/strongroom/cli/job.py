@@ -27,7 +27,7 @@ MAX_CODE = 64 * 1024 * 1024
 PATH = click.Path(dir_okay=False, path_type=Path)
 
 
-@click.group("job")
+@click.group("job", short_help="your own code on sealed inputs, under the same proof")
 def job_command() -> None:
     """Run your own code on sealed inputs, in a place that proves what it is."""
 

@@ -13,7 +13,7 @@ from strongroom.crypto.signatures import fingerprint, generate_p256, private_to_
 from strongroom.records import codec
 
 
-@click.group("keys")
+@click.group("keys", short_help="your own keys, and wrapping keys at a broker")
 def keys_command() -> None:
     """Make your own keys; create, list and retire the wrapping keys at a broker."""
 

@@ -11,7 +11,7 @@ from strongroom.cli.remote import broker_client, broker_options
 from strongroom.records import codec
 
 
-@click.group("leases")
+@click.group("leases", short_help="who holds keys now, and ending it")
 def leases_command() -> None:
     """Released keys that still hold: list them, revoke them."""
 

@@ -21,7 +21,7 @@ from strongroom.records.evidence import EvidenceBundle
 from strongroom.records.policy import Reference
 
 
-@click.group("policy")
+@click.group("policy", short_help="write, check, sign, publish and explain policies")
 def policy_command() -> None:
     """What an owner wants of a place: write it, check it, sign it, and see why evidence does not meet it."""
 

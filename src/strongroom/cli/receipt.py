@@ -17,7 +17,7 @@ from strongroom.receipts.receipt import ReceiptDocument
 from strongroom.records import codec
 
 
-@click.group("receipt")
+@click.group("receipt", short_help="check a saved receipt, offline")
 def receipt_command() -> None:
     """Check a saved receipt offline."""
 
@@ -64,7 +64,7 @@ def verify_receipt(path: str, at: int | None, broker_fingerprint: str | None, *,
         click.echo("the receipt holds")
 
 
-@click.group("log")
+@click.group("log", short_help="check the broker's log, offline")
 def log_command() -> None:
     """Check the broker's log offline."""
 

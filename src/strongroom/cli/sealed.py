@@ -15,7 +15,7 @@ from strongroom.records.artifact import ArtifactKind, KeyWrap
 KINDS = click.Choice([kind.value for kind in ArtifactKind])
 
 
-@click.command("seal")
+@click.command("seal", short_help="seal a folder or file: encrypted, signed, in a registry")
 @click.argument("source", type=click.Path(exists=True, path_type=Path))
 @click.argument("reference")
 @click.option(
@@ -82,7 +82,7 @@ def seal_command(
         click.echo(f"{reference}\n{made.digest}")
 
 
-@click.command("open")
+@click.command("open", short_help="open an artifact that is sealed to you")
 @click.argument("reference")
 @click.argument("target", type=click.Path(path_type=Path))
 @click.option(
@@ -109,7 +109,7 @@ def open_command(reference: str, target: Path, key: str, signer: str, *, as_json
         output.table(("FILE", "BYTES"), [(file["path"], file["size"]) for file in files])
 
 
-@click.command("inspect")
+@click.command("inspect", short_help="what anybody can see of an artifact without a key")
 @click.argument("reference")
 @click.option("--signer", metavar="FILE", help="Public key whose signature it must bear.")
 @output.json_option

@@ -17,7 +17,7 @@ from strongroom.records.worker import Configuration
 from strongroom.worker.life import State
 
 
-@click.command("serve")
+@click.command("serve", short_help="the confidential inference service, one worker of it")
 @click.argument("reference")
 @broker_address
 @surroundings_options

@@ -39,7 +39,7 @@ def banner(verification: Verification) -> str:
     return line
 
 
-@click.command("chat")
+@click.command("chat", short_help="verify a worker, then talk to it")
 @click.argument("url")
 @click.argument("prompt", required=False)
 @click.option(
@@ -95,7 +95,7 @@ def _one(client: Client, prompt: str, options: dict[str, Any], *, as_json: bool)
     click.echo()
 
 
-@click.command("proxy")
+@click.command("proxy", short_help="any OpenAI client, a verified worker behind it")
 @click.argument("url")
 @click.option("--listen", default="127.0.0.1:8080", show_default=True, metavar="HOST:PORT", help="Loopback only.")
 @click.option(
