@@ -38,6 +38,8 @@ from strongroom.worker.keys import WorkerKeys
 from strongroom.worker.lease import BootClock, Term, boot_clock
 from strongroom.worker.workload import Session, Workload
 
+LAST_RECEIPTS_SECONDS = 5.0
+
 
 class State(enum.StrEnum):
     """Where a worker is in its life; there is no way back."""
@@ -60,6 +62,14 @@ class Place:
     collateral: Callable[[], Collateral]
     image: Digest
     launch_spec: Digest | None
+
+
+@dataclass(frozen=True, slots=True)
+class Released:
+    """The broker's yes, and the evidence that it answers."""
+
+    answer: ReleaseAnswer
+    bundle: EvidenceBundle
 
 
 class Worker:
@@ -92,14 +102,14 @@ class Worker:
         try:
             await asyncio.to_thread(self._workload.prepare)  # children first: they must never inherit a key
             self._report(State.PREPARED, "children are spawned and hold no key")
-            session = await self._obtain()
-            await self._work(session)
+            session, released = await self._obtain()
+            await self._work(session, released)
         finally:
             self._workload.wipe()
             self._report(State.WIPED, "children ended, plaintext closed, keys dropped")
 
-    async def _obtain(self) -> Session:
-        """Measure, prove, obtain, open."""
+    async def _obtain(self) -> tuple[Session, Released]:
+        """Measure, prove, obtain. The term counts from before the request."""
         keys = WorkerKeys.generate(now=self._clock())
         attester = await asyncio.to_thread(self._measure, keys)
         asked = self._boot()
@@ -121,14 +131,8 @@ class Worker:
             release=release,
             clock=self._clock,
         )
-        opened = await asyncio.to_thread(self._open, answer, bundle, keys)
-        try:
-            self._report(State.OPENED, await self._workload.open(opened))
-        finally:
-            for artifact in opened:
-                artifact.close()
         self._term = Term(asked, answer.lease_seconds)
-        return session
+        return session, Released(answer, bundle)
 
     def _measure(self, keys: WorkerKeys) -> Attester:
         """Extend what will be opened into the run-time register, before any key is asked for."""
@@ -153,34 +157,18 @@ class Worker:
             raise GrantInvalid("the broker's answer does not fit what was asked")
         return bundle, answer, policy
 
-    def _open(self, answer: ReleaseAnswer, bundle: EvidenceBundle, keys: WorkerKeys) -> list[OpenedArtifact]:
-        opened = []
-        for opener, envelope in zip(self._inputs, answer.grants, strict=True):
-            data_key = open_grant(
-                envelope,
-                broker=self._broker.identity,
-                release_key=keys.release,
-                evidence=bundle.evidence,
-                artifact=opener.digest,
-                wrapped=wrapped_key(opener),
-                lease_id=answer.lease_id,
-            )
-            opened.append(opener.open(data_key))
-        return opened
-
-    async def _work(self, session: Session) -> None:
-        """Run and renew side by side; whichever ends first ends the other. Wiped before the term ends, whoever is away."""
-        running = asyncio.create_task(self._workload.run(session))
+    async def _work(self, session: Session, released: Released) -> None:
+        """Open, run and renew side by side; whichever ends first ends the others. Wiped before the term ends, whoever is away."""
+        running = asyncio.create_task(self._open_and_run(session, released))
         renewing = asyncio.create_task(self._keep_lease(session))
         stopping = asyncio.create_task(self._until_stopped())
-        self._report(State.READY, f"lease {session.release.lease_id}, {self._term.seconds} s")
         try:
             await asyncio.wait({running, renewing, stopping}, return_when=asyncio.FIRST_COMPLETED)
             self._report(State.DRAINING, "no new work is taken")
             session.draining.set()
             await asyncio.wait({running}, timeout=self._term.left(self._boot()))
             self._workload.wipe()  # before anything that may take its time
-            await self._log_receipts(session)
+            await self._log_receipts(session, LAST_RECEIPTS_SECONDS)
             for task in (renewing, running):  # an ended lease is the reason to give, before what it did to the work
                 if task.done():
                     task.result()
@@ -188,6 +176,32 @@ class Worker:
             for task in (running, renewing, stopping):
                 task.cancel()
             await asyncio.gather(running, renewing, stopping, return_exceptions=True)
+
+    async def _open_and_run(self, session: Session, released: Released) -> None:
+        """Opening a large model may take longer than a lease; it is renewed meanwhile."""
+        opened = await asyncio.to_thread(self._open, released, session.keys)
+        try:
+            self._report(State.OPENED, await self._workload.open(opened))
+        finally:
+            for artifact in opened:
+                artifact.close()
+        self._report(State.READY, f"lease {session.release.lease_id}, {self._term.seconds} s")
+        await self._workload.run(session)
+
+    def _open(self, released: Released, keys: WorkerKeys) -> list[OpenedArtifact]:
+        opened = []
+        for opener, envelope in zip(self._inputs, released.answer.grants, strict=True):
+            data_key = open_grant(
+                envelope,
+                broker=self._broker.identity,
+                release_key=keys.release,
+                evidence=released.bundle.evidence,
+                artifact=opener.digest,
+                wrapped=wrapped_key(opener),
+                lease_id=released.answer.lease_id,
+            )
+            opened.append(opener.open(data_key))
+        return opened
 
     async def _until_stopped(self) -> None:
         await self._stop.wait()
@@ -211,7 +225,7 @@ class Worker:
                 proof=answer.proof,
                 chain=chain_head(session.release.chain, answer.token),
             )
-            await self._log_receipts(session)
+            await self._log_receipts(session, self._term.until_renewal(self._boot()))
 
     def _renew(self, session: Session) -> ReleaseAnswer:
         lease_id = session.release.lease_id
@@ -219,16 +233,16 @@ class Worker:
         challenge = self._broker.challenge(purpose)
         return self._broker.renew(RenewalRequest(challenge, session.prove(challenge.nonce, purpose), lease_id))
 
-    async def _log_receipts(self, session: Session) -> None:
-        """One Merkle root an interval, for all receipts since the last; a broker that is away gets them next time."""
+    async def _log_receipts(self, session: Session, seconds: float) -> None:
+        """One Merkle root an interval, for all receipts since the last; a broker that is away or slow gets them next time."""
         leaves = list(session.leaves)
         if not leaves:
             return
         root = merkle.root([merkle.leaf_hash(raw(leaf)) for leaf in leaves])
-        with contextlib.suppress(StrongroomError):
-            await asyncio.to_thread(
-                self._broker.post_receipts, session.release.lease_id, session.keys.receipt, len(leaves), root
-            )
+        lease_id, key = session.release.lease_id, session.keys.receipt
+        with contextlib.suppress(StrongroomError, TimeoutError):
+            posting = asyncio.to_thread(self._broker.post_receipts, lease_id, key, len(leaves), root)
+            await asyncio.wait_for(posting, seconds)
             del session.leaves[: len(leaves)]
 
 

@@ -218,3 +218,17 @@ def replace_keys(keys):
 def test_worker_keys_do_not_show_themselves():
     keys = WorkerKeys.generate(now=0)
     assert repr(keys) == f"WorkerKeys({keys.keyset.digest})"
+
+
+def test_a_lease_is_renewed_while_a_large_model_is_still_being_opened(made):
+    class SlowEngine(EchoEngine):
+        async def load(self, model, settings):
+            known = {lease.id: lease.renewals for lease in await asyncio.to_thread(made.admin.leases)}
+            while all(known.get(x.id) == x.renewals for x in await asyncio.to_thread(made.admin.leases)):
+                await asyncio.sleep(0.05)
+            return await super().load(model, settings)
+
+    with made.serving(SlowEngine()) as served:
+        assert served.url
+        made.client(served.url).ask("x")
+    assert served.error is None
