@@ -56,7 +56,7 @@ def test_the_demo_tells_its_story_and_every_attack_on_it_is_refused():
     assert len({attack["name"] for attack in told["attacks"]}) == len(told["attacks"]) >= 11
     assert told["canaries"]["planted"] >= 5
     assert told["canaries"]["found"] == 0
-    assert "Paris" in told["answer"]
+    assert told.keys() == {"steps", "attacks", "canaries"}
 
 
 # --- a river of one's own -------------------------------------------------------------------------------------------

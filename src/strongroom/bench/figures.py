@@ -50,7 +50,6 @@ class Figure:
             "goal": f"{self.goal[0]} {self.goal[1]:g}",
             "runs": self.runs,
             "interval": list(self.interval),
-            "verdict": self.verdict,
         }
 
 

@@ -65,7 +65,6 @@ class Told:
             "steps": self.steps,
             "attacks": [{"name": a.name, "refused": a.refused, "code": a.code} for a in self.attacks],
             "canaries": {"planted": self.planted, "found": len(self.found)},
-            "answer": self.answer,
         }
 
 
