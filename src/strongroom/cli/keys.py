@@ -10,6 +10,7 @@ from strongroom.cli import output
 from strongroom.cli.remote import broker_client, broker_options
 from strongroom.crypto.hpke import ReleaseKey
 from strongroom.crypto.signatures import fingerprint, generate_p256, private_to_pem, public_to_pem
+from strongroom.errors import UsageError
 from strongroom.records import codec
 
 
@@ -30,6 +31,10 @@ def keys_command() -> None:
 def new(path: Path, kind: str, *, as_json: bool) -> None:
     """Make a key pair: PATH (private, mode 0600) and PATH.pub."""
     public_path = path.with_name(path.name + ".pub")
+    if public_path.exists():
+        raise UsageError(
+            f"{public_path} is already there", remedy="Choose another name; strongroom overwrites nothing."
+        )
     if kind == "identity":
         key = generate_p256()
         private, public, name = private_to_pem(key), public_to_pem(key.public_key()), fingerprint(key.public_key())

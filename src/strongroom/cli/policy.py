@@ -37,6 +37,7 @@ def policy_command() -> None:
 @click.option(
     "-o", "--output", "target", type=click.Path(dir_okay=False, path_type=Path), help="Where to; else the terminal."
 )
+@output.json_option
 def new(
     identifier: str,
     evidence: str | None,
@@ -45,6 +46,7 @@ def new(
     target: Path | None,
     *,
     simulated: bool,
+    as_json: bool,
 ) -> None:
     """Print a policy to start from. Every member is there; read each, and pin what you know."""
     if evidence is None:
@@ -57,10 +59,13 @@ def new(
         identifier, references=[reference_of(bundle)], artifacts=pinned, simulated=simulated, workload=workload
     )
     text = to_toml(policy)
-    if target is None:
+    if target is not None:
+        output.write_file(target, text.encode())
+    if as_json:
+        output.print_json({"digest": policy.digest, "policy": codec.to_json(policy), "toml": text})
+    elif target is None:
         click.echo(text, nl=False)
     else:
-        output.write_file(target, text.encode())
         click.echo(f"{target}: read every line; then `strongroom policy sign {target}`", err=True)
 
 

@@ -32,7 +32,7 @@ def _message(body: bytes) -> str:
         document = json.loads(body)
         error = document.get("error", document)
         return str(error.get("message", ""))[:500]
-    except (ValueError, AttributeError):
+    except (ValueError, AttributeError, RecursionError):
         return ""
 
 

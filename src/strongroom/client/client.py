@@ -6,6 +6,7 @@ requests are sealed (`channel`). A client that has not verified sends nothing.
 
 from __future__ import annotations
 
+import contextlib
 import secrets
 import time
 from collections import deque
@@ -120,11 +121,8 @@ class Client(_Desk):
         request = httpx2.Request(
             "POST", self.url + EVIDENCE_PATH, content=codec.encode(EvidenceRequest(nonce)), headers=_JSON
         )
-        try:
-            with httpx2.Client(transport=_Shared(self._outer), timeout=_TIMEOUT) as http:
-                answer = http.send(request)
-        except httpx2.HTTPError as error:
-            raise ServiceUnavailable(f"the worker does not answer ({type(error).__name__})") from None
+        with _worker_away(), httpx2.Client(transport=_Shared(self._outer), timeout=_TIMEOUT) as http:
+            answer = http.send(request)
         return self._judge(answer, nonce)
 
     def transport(self) -> SealedTransport:
@@ -155,6 +153,7 @@ class Client(_Desk):
     def stream(self, prompt: str, **options: Any) -> Iterator[str]:
         """One answer, piece by piece; ends only when its receipt was checked."""
         with (
+            _worker_away(),
             httpx2.Client(transport=self.transport(), timeout=_TIMEOUT) as http,
             http.stream("POST", self.url + chat.PATH, content=chat.request(prompt, options), headers=_JSON) as answer,
         ):
@@ -177,11 +176,9 @@ class AsyncClient(_Desk):
         request = httpx2.Request(
             "POST", self.url + EVIDENCE_PATH, content=codec.encode(EvidenceRequest(nonce)), headers=_JSON
         )
-        try:
+        with _worker_away():
             async with httpx2.AsyncClient(transport=_AsyncShared(self._outer), timeout=_TIMEOUT) as http:
                 answer = await http.send(request)
-        except httpx2.HTTPError as error:
-            raise ServiceUnavailable(f"the worker does not answer ({type(error).__name__})") from None
         return self._judge(answer, nonce)
 
     async def transport(self) -> AsyncSealedTransport:
@@ -211,15 +208,17 @@ class AsyncClient(_Desk):
 
     async def stream(self, prompt: str, **options: Any) -> AsyncIterator[str]:
         """One answer, piece by piece; ends only when its receipt was checked."""
-        async with (
-            httpx2.AsyncClient(transport=await self.transport(), timeout=_TIMEOUT) as http,
-            http.stream("POST", self.url + chat.PATH, content=chat.request(prompt, options), headers=_JSON) as answer,
-        ):
-            chat.require_ok(answer.status_code, b"" if answer.is_success else await answer.aread())
-            lines = chat.Lines()
-            async for data in answer.aiter_bytes():
-                for piece in lines.feed(data):
-                    yield piece
+        body = chat.request(prompt, options)
+        with _worker_away():
+            async with (
+                httpx2.AsyncClient(transport=await self.transport(), timeout=_TIMEOUT) as http,
+                http.stream("POST", self.url + chat.PATH, content=body, headers=_JSON) as answer,
+            ):
+                chat.require_ok(answer.status_code, b"" if answer.is_success else await answer.aread())
+                lines = chat.Lines()
+                async for data in answer.aiter_bytes():
+                    for piece in lines.feed(data):
+                        yield piece
 
 
 class _Shared(httpx2.BaseTransport):
@@ -240,6 +239,15 @@ class _AsyncShared(httpx2.AsyncBaseTransport):
 
     async def handle_async_request(self, request: httpx2.Request) -> httpx2.Response:
         return await self._inner.handle_async_request(request)
+
+
+@contextlib.contextmanager
+def _worker_away() -> Iterator[None]:
+    """What a network does to a request, as our own error."""
+    try:
+        yield
+    except httpx2.HTTPError as error:
+        raise ServiceUnavailable(f"the worker does not answer ({type(error).__name__})") from None
 
 
 _JSON = {"content-type": "application/json"}

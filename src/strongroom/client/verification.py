@@ -77,7 +77,7 @@ def check_release(release: ReleaseProof, bundle: EvidenceBundle, fingerprint: Di
         raise AppraisalRefused("the broker itself refused this worker", failed=tuple(c.id for c in verdict.failed))
     leaf = verify_proof(release.proof, origin=identity.log_origin, log_key=identity.log)
     evidence = bundle.evidence
-    wanted = {evidence.keyset.digest, evidence.statement.digest, digest_bytes(release.token.encode())}
+    wanted = {evidence.keyset.digest, evidence.statement.digest, digest_bytes(release.token.encode()), release.chain}
     if leaf.event not in ("release", "renewal") or not wanted <= set(leaf.digests) or leaf.subject != release.lease_id:
         raise LogInvalid("the logged decision is about another worker")
     return identity

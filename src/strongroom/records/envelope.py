@@ -64,7 +64,11 @@ class Envelope:
 def _base64(text: Any, where: str) -> bytes:
     if not isinstance(text, str):
         raise MalformedRecord(f"{where} has a member that is not base64")
+    plain = text.replace("-", "+").replace("_", "/")
     try:
-        return base64.b64decode(text.replace("-", "+").replace("_", "/"), validate=True)
+        data = base64.b64decode(plain, validate=True)
     except (ValueError, binascii.Error):
         raise MalformedRecord(f"{where} has a member that is not base64") from None
+    if base64.b64encode(data).decode() != plain:
+        raise MalformedRecord(f"{where} has a member whose base64 is not canonical")
+    return data

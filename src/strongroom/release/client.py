@@ -74,6 +74,8 @@ class BrokerClient:
             self._http = httpx2.Client(base_url=url, transport=transport, timeout=TIMEOUT, trust_env=False)
         except (httpx2.InvalidURL, ValueError):
             raise UsageError("this is not the address of a broker", remedy="Write http://HOST:PORT.") from None
+        if self._http.base_url.scheme not in {"http", "https"} or not self._http.base_url.host:
+            raise UsageError("this is not the address of a broker", remedy="Write http://HOST:PORT.")
 
     def close(self) -> None:
         """Close the connections."""

@@ -50,6 +50,7 @@ T = TypeVar("T")
 
 APPLICATION_ID = 0x5374726D
 MAGIC = b"SQLite format 3\x00"
+HEADER_BYTES, APPLICATION_AT = 100, 68  # sqlite.org/fileformat.html, section 1.3
 BUSY_MILLISECONDS = 5000
 FORGOTTEN = "forgotten"
 CHECKPOINT = "checkpoint"
@@ -97,9 +98,7 @@ class SqliteStore:
                 connection.exec_driver_sql(f"PRAGMA user_version = {SCHEMA_VERSION}")
                 return
             if application != APPLICATION_ID:
-                raise StoreUnavailable(
-                    "this database is not a broker's", remedy="Name another state directory; this file stays as it is."
-                )
+                raise _another_programs()
             if version > SCHEMA_VERSION:
                 raise StoreUnavailable(
                     f"this database has schema {version}, and this program knows {SCHEMA_VERSION}",
@@ -309,15 +308,25 @@ def _hold(path: Path) -> int:
     return held
 
 
+def _another_programs() -> StoreUnavailable:
+    return StoreUnavailable(
+        "this database is not a broker's", remedy="Name another state directory; this file stays as it is."
+    )
+
+
 def _check_header(path: Path) -> None:
     """SQLite would take some damaged files for empty ones; an empty file is new, and nothing else is."""
     try:
         with path.open("rb") as file:
-            head = file.read(len(MAGIC))
+            head = file.read(HEADER_BYTES)
     except OSError as error:
         raise StoreUnavailable("the broker's database cannot be read", detail=error.strerror or "") from None
-    if head not in (b"", MAGIC):
+    if not head:
+        return
+    if len(head) < HEADER_BYTES or not head.startswith(MAGIC):
         raise StoreUnavailable("the broker's database is corrupt", detail="this is not a SQLite file")
+    if int.from_bytes(head[APPLICATION_AT:][:4]) not in {0, APPLICATION_ID}:  # 0: ours, but still in the WAL
+        raise _another_programs()
 
 
 def _configure(connection: sqlite3.Connection, _: Any) -> None:
