@@ -8,8 +8,9 @@ import click
 
 from strongroom.cli import output
 from strongroom.cli.remote import broker_client
+from strongroom.crypto.hpke import RELEASE_PUBLIC_BYTES
 from strongroom.crypto.signatures import private_from_pem, public_from_pem
-from strongroom.errors import UsageError
+from strongroom.errors import Unreadable, UsageError
 from strongroom.records.artifact import ArtifactKind, KeyWrap
 
 KINDS = click.Choice([kind.value for kind in ArtifactKind])
@@ -50,7 +51,7 @@ def seal_command(
     from strongroom.sealed.seal import seal
     from strongroom.sealed.wrapping import Wrap, wrap_to
 
-    boxes: Wrap | None = wrap_to([output.read_file(path) for path in recipients]) if recipients else None
+    boxes: Wrap | None = wrap_to([_recipient(path) for path in recipients]) if recipients else None
     if key is None and boxes is None:
         raise UsageError("nobody could open this", remedy="Name a --key at a broker, or a --recipient.")
     if key is not None and (broker is None or broker_fingerprint is None):
@@ -80,6 +81,17 @@ def seal_command(
     else:
         output.table(("FILE", "BYTES"), [(file["path"], file["size"]) for file in files])
         click.echo(f"{reference}\n{made.digest}")
+
+
+def _recipient(path: str) -> bytes:
+    """A recipient's public key. Raises `Unreadable` errors."""
+    key = output.read_file(path)
+    if len(key) != RELEASE_PUBLIC_BYTES:
+        raise Unreadable(
+            f"{path} is not a recipient's public key",
+            remedy="Name the .pub file that `strongroom keys new --kind recipient` made.",
+        )
+    return key
 
 
 @click.command("open", short_help="open an artifact that is sealed to you")

@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from typing import TypeAlias
 
-from strongroom.crypto.hpke import RELEASE_PUBLIC_BYTES, ReleaseKey, seal_to
+from strongroom.crypto.hpke import ReleaseKey, seal_to
 from strongroom.errors import MalformedArtifact, MalformedMessage, SealBroken, UsageError
 from strongroom.records.artifact import DataKeyContext, KeyWrap, RecipientKey, SealHeader
 from strongroom.records.digest import digest_bytes
@@ -21,11 +21,6 @@ def wrap_to(recipients: Sequence[bytes]) -> Wrap:
     """A wrap that seals the data key to each of these public keys (1216 bytes). Raises `UsageError` for none."""
     if not recipients:
         raise UsageError("a sealed artifact needs somebody who can open it", remedy="Name a recipient's public key.")
-    if any(len(key) != RELEASE_PUBLIC_BYTES for key in recipients):
-        raise UsageError(
-            f"a recipient's public key has {RELEASE_PUBLIC_BYTES} bytes",
-            remedy="Name the .pub file that `strongroom keys new --kind recipient` made.",
-        )
 
     def wrap(artifact_id: bytes, data_key: bytes) -> KeyWrap:
         info = DataKeyContext(artifact_id).to_bytes()

@@ -225,7 +225,7 @@ def test_a_lease_is_renewed_while_a_large_model_is_still_being_opened(made):
         async def load(self, model, settings):
             known = {lease.id: lease.renewals for lease in await asyncio.to_thread(made.admin.leases)}
             while all(known.get(x.id) == x.renewals for x in await asyncio.to_thread(made.admin.leases)):
-                await asyncio.sleep(0.05)
+                pass
             return await super().load(model, settings)
 
     with made.serving(SlowEngine()) as served:
