@@ -237,7 +237,7 @@ def test_missing_key_files_are_unreadable(desk, tmp_path):
 def test_a_key_file_with_other_bytes_in_it_is_unreadable(desk, tmp_path):
     garbage = tmp_path / "garbage.pem"
     garbage.write_bytes(b"-----BEGIN PUBLIC KEY-----\nbm90IGEga2V5\n-----END PUBLIC KEY-----\n")
-    refused = desk.refused(3, "record.malformed", "evidence.malformed", "file.unreadable", "channel.malformed")
+    refused = desk.refused(3, "record.malformed", "evidence.malformed", "file.unreadable", "unreadable")
     refused("policy", "check", desk["policy.json"], "--owner", garbage)
     refused("policy", "sign", desk["policy.toml"], "--identity", garbage, "-o", tmp_path / "out.json")
     refused("evidence", "verify", desk["bundle.json"], "--anchor", garbage)
