@@ -13,7 +13,12 @@ import pytest
 ROOT = Path(__file__).resolve().parents[2]
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
 ROOMS = {
-    "client": ["strongroom.client.client", "strongroom.client.documents", "strongroom.cli.talk", "strongroom.cli.receipt"],
+    "client": [
+        "strongroom.client.client",
+        "strongroom.client.documents",
+        "strongroom.cli.talk",
+        "strongroom.cli.receipt",
+    ],
     "owner": ["strongroom.sealed.seal", "strongroom.sealed.open", "strongroom.release.client", "strongroom.cli.sealed"],
     "worker": ["strongroom.services.worker", "strongroom.workloads.inference.workload", "strongroom.cli.serve"],
     "broker": ["strongroom.release.opening", "strongroom.release.stores.sqlite", "strongroom.services.broker"],
@@ -30,7 +35,9 @@ ABSENT = {
 
 def run(*words: str | Path, **env: str) -> subprocess.CompletedProcess[str]:
     clean = {name: value for name, value in os.environ.items() if name not in {"PYTHONPATH", "VIRTUAL_ENV"}}
-    done = subprocess.run(list(map(str, words)), capture_output=True, text=True, env=clean | env, check=False, timeout=280)
+    done = subprocess.run(
+        list(map(str, words)), capture_output=True, text=True, env=clean | env, check=False, timeout=280
+    )
     assert done.returncode == 0, done.stdout[-2000:] + done.stderr[-2000:]
     return done
 
@@ -95,7 +102,10 @@ def test_the_demo_runs_from_the_built_wheel(wheels, tmp_path):
 
 
 def test_the_pinned_requirements_are_those_of_the_project():
-    wanted = [*PROJECT["dependencies"], *(line for extra in PROJECT["optional-dependencies"].values() for line in extra)]
+    wanted = [
+        *PROJECT["dependencies"],
+        *(line for extra in PROJECT["optional-dependencies"].values() for line in extra),
+    ]
     names = {re.split(r"[\[<>=]", line)[0] for line in wanted} - {"strongroom", "strongroom-sim", "httpx"}
     listed = {re.split(r"[<>=]", line)[0] for line in (ROOT / "requirements" / "demo.in").read_text().splitlines()}
     assert names <= listed
