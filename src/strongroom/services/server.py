@@ -39,7 +39,8 @@ def parse_listen(text: str) -> tuple[str, int]:
 def bind(host: str, port: int) -> socket.socket:
     """A bound socket. Raises `AddressInUse`, or `UsageError` for an address that this machine does not have."""
     family = socket.AF_INET6 if ":" in host else socket.AF_INET
-    bound = socket.socket(family, socket.SOCK_STREAM)
+    # Named TCP, because asyncio switches Nagle's algorithm off only there: streamed tokens must not wait for acknowledgements.
+    bound = socket.socket(family, socket.SOCK_STREAM, socket.IPPROTO_TCP)
     try:
         bound.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         bound.bind((host, port))
