@@ -10,7 +10,7 @@ from strongroom.services.server import Server
 def test_what_is_streamed_does_not_wait_for_acknowledgements():
     seen: list[int] = []
 
-    async def app(scope: Any, receive: Any, send: Any) -> None:
+    async def app(_scope: Any, receive: Any, send: Any) -> None:
         transport = send.__self__.transport
         seen.append(transport.get_extra_info("socket").getsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY))
         await receive()
