@@ -23,6 +23,7 @@ import httpx2
 from strongroom.bench.figures import Figure, figure
 from strongroom.channel.client import Exchange, SealedTransport
 from strongroom.client import chat
+from strongroom.engines.openmp import folder_with_openmp, with_folder
 from strongroom.errors import Unavailable
 from strongroom.receipts.receipt import SealedReceipt, verify_receipt
 from strongroom.records import codec
@@ -152,7 +153,11 @@ class Server:
 @contextmanager
 def _server(name: str, model: Path) -> Iterator[Server]:
     command = [sys.executable, "-m", f"strongroom.bench.{name}", str(model), "1", str(CONTEXT)]
-    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL) as process:
+    libraries = folder_with_openmp()
+    environment = with_folder(dict(os.environ), libraries)
+    with subprocess.Popen(
+        command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, env=environment
+    ) as process:
         try:
             line = process.stdout.readline() if process.stdout is not None else b""
             if not line:
@@ -160,6 +165,8 @@ def _server(name: str, model: Path) -> Iterator[Server]:
             yield Server(process.pid, json.loads(line))
         finally:
             process.kill()
+            if libraries is not None:
+                libraries.cleanup()
 
 
 def children(process: int) -> list[int]:

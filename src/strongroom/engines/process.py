@@ -13,10 +13,12 @@ import contextlib
 import itertools
 import socket
 from collections.abc import AsyncGenerator, Mapping
+from tempfile import TemporaryDirectory
 from typing import Any, Literal
 
 from strongroom.engines import wire
 from strongroom.engines.confine import Confinement
+from strongroom.engines.openmp import folder_with_openmp
 from strongroom.engines.port import RequestRejected
 from strongroom.engines.spawn import Child, spawn_child
 from strongroom.engines.wire import Frame, Kind
@@ -36,6 +38,7 @@ class EngineProcess:
     def __init__(self, *, profile: Profile, adapter: str = "llama") -> None:
         self._profile, self._adapter = profile, adapter
         self._child: Child | None = None
+        self._libraries: TemporaryDirectory[str] | None = None
         self._connection: _Connection | None = None
         self._loaded = False
         self._numbers = itertools.count(1)
@@ -44,11 +47,14 @@ class EngineProcess:
         """Start the child; it imports and confines itself meanwhile. Before any key exists. Raises `EngineUnavailable`."""
         if self._child is not None:
             raise EngineUnavailable("an engine is spawned once")
-        self._child = spawn_child(_CHILD, self._adapter)
+        self._libraries = folder_with_openmp()
+        self._child = spawn_child(_CHILD, self._adapter, libraries=self._libraries)
 
     async def ready(self) -> Confinement:
         """Wait until the child has confined itself, and say how far it came. Raises `EngineUnavailable`."""
-        return Confinement.from_report(wire.from_json((await self._connect()).hello.result().payload))
+        hello = (await self._connect()).hello.result()
+        self._forget_libraries()  # the child has loaded what it needs
+        return Confinement.from_report(wire.from_json(hello.payload))
 
     async def load(self, model: int, settings: Mapping[str, str | int]) -> Confinement:
         """Hand over a descriptor of the model (a sealed memfd; the caller may close it then) and wait until it is loaded.
@@ -110,7 +116,13 @@ class EngineProcess:
             child.kill()
         if connection is not None:
             connection.abort()
+        self._forget_libraries()
         self._loaded = False
+
+    def _forget_libraries(self) -> None:
+        folder, self._libraries = self._libraries, None
+        if folder is not None:
+            folder.cleanup()
 
     async def _connect(self) -> _Connection:
         """The connection, with the child's first frame arrived. Raises `EngineUnavailable`."""
@@ -199,7 +211,10 @@ class _Connection(asyncio.Protocol):
     def connection_lost(self, exc: Exception | None) -> None:  # noqa: ARG002  # asyncio's signature
         """The child is gone, or will be at once; everyone who waits is told."""
         self._child.kill()
-        _settle(self.hello, EngineUnavailable("the engine ended while it started; is its library installed?"))
+        _settle(
+            self.hello,
+            EngineUnavailable("the engine ended while it started; is its library, and libgomp.so.1, installed?"),
+        )
         _settle(self.loaded, EngineUnavailable("the engine ended"))
         for frames in self._streams.values():
             frames.put_nowait(None)

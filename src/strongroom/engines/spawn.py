@@ -14,7 +14,9 @@ import socket
 import subprocess
 import sys
 from dataclasses import dataclass
+from tempfile import TemporaryDirectory
 
+from strongroom.engines.openmp import with_folder
 from strongroom.errors import EngineUnavailable
 
 ENVIRONMENT = ("LANG", "LC_ALL", "LD_LIBRARY_PATH", "TZ")
@@ -52,11 +54,11 @@ class Child:
         self.socket.close()
 
 
-def spawn_child(module: str, *arguments: str) -> Child:
+def spawn_child(module: str, *arguments: str, libraries: TemporaryDirectory[str] | None = None) -> Child:
     """Start `module.main(control: int, arguments: list[str])` in a fresh interpreter. Raises `EngineUnavailable`.
 
     `control` is the child's end of a stream socket pair. The child leads a session of its own, so that a Ctrl-C in the
-    terminal reaches the worker, which decides.
+    terminal reaches the worker, which decides. `libraries` is a folder for its loader (`openmp`).
     """
     ours, theirs = socket.socketpair()
     paths = [path for path in sys.path if os.path.isabs(path)]  # noqa: PTH117
@@ -70,7 +72,7 @@ def spawn_child(module: str, *arguments: str) -> Child:
             close_fds=True,
             pass_fds=(theirs.fileno(),),
             cwd="/",
-            env={name: os.environ[name] for name in ENVIRONMENT if name in os.environ},
+            env=with_folder({name: os.environ[name] for name in ENVIRONMENT if name in os.environ}, libraries),
             start_new_session=True,
         )
     except OSError as error:

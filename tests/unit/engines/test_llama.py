@@ -2,7 +2,7 @@ import json
 
 import pytest
 
-pytest.importorskip("xllamacpp")
+pytest.importorskip("xllamacpp", reason="missing program: libgomp.so.1, which xllamacpp needs", exc_type=ImportError)
 
 from strongroom.engines.child import Rejected
 from strongroom.engines.llama import LlamaAdapter, check_request, check_settings
