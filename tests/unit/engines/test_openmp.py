@@ -23,7 +23,8 @@ def test_a_machine_that_has_the_library_needs_nothing(monkeypatch):
     assert openmp.with_folder({"A": "b"}, None) == {"A": "b"}
 
 
-def test_a_bare_machine_gets_the_copy_and_it_can_be_loaded(bare):
+@pytest.mark.usefixtures("bare")
+def test_a_bare_machine_gets_the_copy_and_it_can_be_loaded():
     folder = openmp.folder_with_openmp()
     assert folder is not None
     environment = openmp.with_folder(dict(os.environ), folder)
@@ -33,7 +34,8 @@ def test_a_bare_machine_gets_the_copy_and_it_can_be_loaded(bare):
     folder.cleanup()
 
 
-def test_a_loaders_path_that_is_there_already_is_kept(bare):
+@pytest.mark.usefixtures("bare")
+def test_a_loaders_path_that_is_there_already_is_kept():
     folder = openmp.folder_with_openmp()
     assert folder is not None
     with folder:
@@ -41,6 +43,7 @@ def test_a_loaders_path_that_is_there_already_is_kept(bare):
         assert found["LD_LIBRARY_PATH"] == f"{folder.name}{os.pathsep}/known"
 
 
-def test_without_a_copy_there_is_nothing_to_give(bare, monkeypatch):
+@pytest.mark.usefixtures("bare")
+def test_without_a_copy_there_is_nothing_to_give(monkeypatch):
     monkeypatch.setattr(openmp, "CARRIER", "no-such-package")
     assert openmp.folder_with_openmp() is None
