@@ -23,34 +23,16 @@ from strongroom.appraisal import appraise, explain, policies
 from strongroom.cli.main import COMMANDS, strongroom
 from strongroom.records import schema
 from strongroom.records.digest import digest_bytes
-from strongroom.records.evidence import EvidenceBundle
-from strongroom.records.job import JobSpec
-from strongroom.records.policy import Policy
-from strongroom.records.receipt import Receipt
-from strongroom.records.release import PURPOSE_SESSION, Grant, ReleaseAnswer, ReleaseRequest
-from strongroom.records.verdict import Check, Verdict
-from strongroom.records.worker import Configuration, Keyset, Statement
+from strongroom.records.release import PURPOSE_SESSION
+from strongroom.records.travelling import TRAVELLING
+from strongroom.records.verdict import Check
+from strongroom.records.worker import Configuration, Statement
 from strongroom.tee.anchors import installation_anchor
 from strongroom.worker.attester import Attester
 from strongroom.worker.keys import WorkerKeys
 
 REFERENCE = Path(__file__).resolve().parent / "reference"
 WIDTH = 100
-KINDS: Mapping[str, type] = {
-    "configuration": Configuration,
-    "evidence-bundle": EvidenceBundle,
-    "grant": Grant,
-    "job": JobSpec,
-    "keyset": Keyset,
-    "policy": Policy,
-    "receipt": Receipt,
-    "release-answer": ReleaseAnswer,
-    "release-request": ReleaseRequest,
-    "statement": Statement,
-    "verdict": Verdict,
-}
-"""The records whose schemas are published."""
-
 CHECKS: Mapping[str, str] = {
     "tdx.quote.header": "the quote is of a version, key type and quoting enclave that Intel publishes",
     "tdx.anchor": "the quote's certificate chain ends at a root that the verifier itself was given",
@@ -111,7 +93,7 @@ _BRANCH = re.compile(r"^\s*[│├└─ ]*(?P<name>[A-Z]\w+)(?: +exit \d)? +(?P
 def pages() -> dict[str, str]:
     """Every generated file below docs/reference, by its relative path."""
     found = {"cli.md": cli_page(), "errors.md": errors_page(), "checks.md": checks_page()}
-    return found | {f"schemas/{name}.json": schema_file(kind) for name, kind in KINDS.items()}
+    return found | {f"schemas/{name}.json": schema_file(kind) for name, kind in TRAVELLING.items()}
 
 
 def schema_file(kind: type) -> str:

@@ -3,6 +3,7 @@
 import importlib.util
 import os
 import shutil
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -23,7 +24,7 @@ def vectors_directory() -> Path | None:
 def vectors() -> Path:
     place = vectors_directory()
     if place is None:
-        pytest.skip("no real evidence: neither STRONGROOM_VECTORS nor ../shared/vectors")
+        pytest.skip(f"{NO_EVIDENCE}: neither STRONGROOM_VECTORS nor ../shared/vectors")
     return place
 
 
@@ -34,16 +35,41 @@ def is_there(program: str) -> bool:
     return shutil.which(program) is not None
 
 
+NO_EVIDENCE = "no real evidence"
+
+
+def _no_skips_here(report: pytest.TestReport | pytest.CollectReport) -> None:
+    """STRONGROOM_REQUIRE=all turns every skip into a failure, but for real evidence, which may not be passed on."""
+    if os.environ.get("STRONGROOM_REQUIRE") != "all" or not report.skipped or hasattr(report, "wasxfail"):
+        return
+    reason = report.longrepr[2] if isinstance(report.longrepr, tuple) else str(report.longrepr)
+    if NO_EVIDENCE not in reason:
+        report.outcome = "failed"
+        report.longrepr = f"{reason} (and STRONGROOM_REQUIRE=all admits no skip)"
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_makereport() -> Iterator[None]:
+    report = yield
+    _no_skips_here(report)
+    return report
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_make_collect_report() -> Iterator[None]:
+    report = yield
+    _no_skips_here(report)
+    return report
+
+
 def pytest_make_parametrize_id(val: object, argname: str) -> str | None:
     """Long texts and bytes, keys among them, name no test: names must be the same in every process."""
     return argname if isinstance(val, str | bytes) and len(val) > LONGEST_NAME else None
 
 
 def pytest_runtest_setup(item: pytest.Item) -> None:
-    """A system test whose program is missing is skipped with its name; STRONGROOM_REQUIRE=all makes that a failure."""
+    """A system test whose program is missing is skipped with its name."""
     for marker in item.iter_markers("needs"):
         for program in marker.args:
             if not is_there(program):
-                if os.environ.get("STRONGROOM_REQUIRE") == "all":
-                    pytest.fail(f"missing program: {program}", pytrace=False)
                 pytest.skip(f"missing program: {program}")
