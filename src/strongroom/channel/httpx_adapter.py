@@ -1,5 +1,7 @@
 """The transports of `client` for httpx, which is a distinct library with types of its own and is needed only here.
 
+It is `client` from its first import on, with the name of the library changed; a test holds it to that.
+
 Knows: httpx. Does not know: the rules (`exchange`), the wire (`ehbp`).
 """
 
