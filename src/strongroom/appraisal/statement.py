@@ -79,5 +79,7 @@ def _member(identifier: str, value: str, wanted: Requirement) -> Check:
 def _artifacts(artifacts: tuple[Digest, ...], wanted: Requirement) -> Check:
     foreign = [artifact for artifact in artifacts if not wanted.admits(artifact)]
     return judged(
-        "policy.artifacts", not foreign, f"not admitted: {foreign[0]}" if foreign else f"{len(artifacts)} named"
+        "policy.artifacts",
+        not foreign and (bool(artifacts) or wanted.any is not None),
+        f"not admitted: {foreign[0]}" if foreign else f"{len(artifacts)} named",
     )

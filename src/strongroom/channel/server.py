@@ -15,6 +15,7 @@ Not covered: WebSockets, which pass through unsealed.
 
 from __future__ import annotations
 
+import asyncio
 import json
 import logging
 import secrets
@@ -43,6 +44,8 @@ Application = Callable[[Scope, Receive, Send], Awaitable[None]]
 
 SEALED = "strongroom.sealed"
 """The member of the scope that says whether the request came sealed."""
+READ_SECONDS = 60.0
+"""How long a sealed request may take to arrive."""
 MAX_BODY = 20 << 20
 """The longest sealed body, in bytes."""
 
@@ -82,10 +85,15 @@ class EhbpMiddleware:
 
     async def _sealed(self, encapsulations: list[str], scope: Scope, receive: Receive, send: Send) -> None:
         try:
-            body = await self._read(scope, receive)
+            opener = self._opener(encapsulations)  # before a byte of the body is taken in
+            async with asyncio.timeout(READ_SECONDS):
+                body = await self._read(scope, receive)
             if body is None:
                 return
-            opener, plaintext = self._open(encapsulations, body)
+            plaintext = self._open(opener, body)
+        except TimeoutError:
+            await _refuse(send, MalformedMessage("the request did not come to its end in time"))
+            return
         except StrongroomError as error:
             await _refuse(send, error)
             return
@@ -116,14 +124,16 @@ class EhbpMiddleware:
         if size > self._max_body:
             raise _TooLarge(f"a sealed request of more than {self._max_body} bytes", remedy="Send less at once.")
 
-    def _open(self, encapsulations: list[str], body: bytes) -> tuple[ehbp.RequestOpener, bytes]:
-        """Without a pause between judging and remembering: of two equal requests, one at most goes on."""
+    def _opener(self, encapsulations: list[str]) -> ehbp.RequestOpener:
         if len(encapsulations) != 1:
             raise MalformedMessage(f"the header {ehbp.ENCAPSULATION_HEADER} was given more than once")
-        opener = ehbp.RequestOpener.from_header(self._private_key, encapsulations[0])
+        return ehbp.RequestOpener.from_header(self._private_key, encapsulations[0])
+
+    def _open(self, opener: ehbp.RequestOpener, body: bytes) -> bytes:
+        """Without a pause between judging and remembering: of two equal requests, one at most goes on."""
         plaintext = opener.open(body)
         self._used.use(opener.encapsulation)
-        return opener, plaintext
+        return plaintext
 
 
 class _TooLarge(ChannelRefused):

@@ -11,6 +11,7 @@ import secrets
 import time
 from collections import deque
 from collections.abc import AsyncIterator, Callable, Iterator
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -20,10 +21,10 @@ from strongroom.appraisal.policies import from_toml
 from strongroom.channel.client import AsyncSealedTransport, Exchange, SealedTransport
 from strongroom.client import chat
 from strongroom.client.verification import Trust, Verification, verify_worker
-from strongroom.errors import FileUnreadable, ServiceUnavailable, UsageError
-from strongroom.receipts.receipt import ReceiptDocument, SealedReceipt, verify_receipt
+from strongroom.errors import FileUnreadable, MalformedMessage, ReceiptInvalid, ServiceUnavailable, UsageError
+from strongroom.receipts.receipt import ReceiptDocument, SealedReceipt, verify_document
 from strongroom.records import codec
-from strongroom.records.digest import Digest
+from strongroom.records.digest import Digest, is_digest
 from strongroom.records.policy import Policy
 from strongroom.records.session import EVIDENCE_PATH, EvidenceRequest, WorkerProof
 from strongroom.tee.anchors import VENDOR_ANCHORS, TrustAnchor, installation_anchor
@@ -55,7 +56,7 @@ class _Desk:
         of an installation root (simulated TEEs); `broker` the fingerprint of the broker that must have released the keys.
         """
         self.url = url.rstrip("/")
-        if not self.url.startswith(("http://", "https://")):
+        if not _is_address(self.url):
             raise UsageError(f"{url!r} is not an http address", remedy="Give an address such as http://127.0.0.1:8443.")
         anchors: tuple[TrustAnchor, ...] = VENDOR_ANCHORS
         if anchor is not None:
@@ -63,7 +64,7 @@ class _Desk:
         self.trust = Trust(
             policy=policy if isinstance(policy, Policy) else from_toml(_read(policy).decode("utf-8", "replace")),
             anchors=anchors,
-            broker=Digest(broker) if broker else None,
+            broker=_digest(broker) if broker is not None else None,
             accept_simulated=accept_simulated,
         )
         self.verification: Verification | None = None
@@ -77,34 +78,36 @@ class _Desk:
             raise UsageError("there is no receipt yet", remedy="Ask something first.")
         return self.receipts[-1]
 
-    def _judge(self, answer: httpx2.Response, nonce: bytes) -> Verification:
-        if answer.status_code != httpx2.codes.OK:
-            raise ServiceUnavailable(f"the worker gives no evidence (status {answer.status_code})")
-        proof = codec.decode(WorkerProof, answer.content)
+    def _question(self) -> tuple[bytes, httpx2.Request]:
+        nonce = secrets.token_bytes(NONCE_BYTES)
+        content = codec.encode(EvidenceRequest(nonce))
+        return nonce, httpx2.Request("POST", self.url + EVIDENCE_PATH, content=content, headers=_PLAIN_JSON)
+
+    def _judge(self, answer: bytes, nonce: bytes) -> Verification:
+        proof = codec.decode(WorkerProof, answer)
         self.verification = verify_worker(proof, self.trust, nonce=nonce, now=int(self._clock()))
         return self.verification
 
-    def _keep(self, exchange: Exchange) -> None:
+    def _current(self) -> Verification | None:
+        """The verification, unless the lease or the keyset behind it has ended."""
+        found = self.verification
+        return found if found is not None and self._clock() < found.ends else None
+
+    def _keep(self, verification: Verification, exchange: Exchange) -> None:
         """Check the receipt of an answer against what was sent and received; only then is the answer complete."""
-        verification = self.verification
-        if verification is None:
-            raise UsageError("an answer came from a worker that was not verified")
-        sealed = codec.decode(SealedReceipt, exchange.sealed_receipt)
-        verify_receipt(
-            sealed,
-            keyset=verification.keyset,
+        document = ReceiptDocument(
+            receipt=codec.decode(SealedReceipt, exchange.sealed_receipt),
             request_sha256=exchange.request_sha256,
             response_sha256=exchange.response_sha256,
+            bundle=verification.bundle,
+            release=verification.release,
         )
-        self.receipts.append(
-            ReceiptDocument(
-                receipt=sealed,
-                request_sha256=exchange.request_sha256,
-                response_sha256=exchange.response_sha256,
-                bundle=verification.bundle,
-                release=verification.release,
-            )
-        )
+        receipt = verify_document(document)
+        if receipt.artifacts != verification.bundle.evidence.statement.artifacts:
+            raise ReceiptInvalid("this receipt names other artifacts than the evidence", detail="artifacts")
+        self.receipts.append(document)
+        if receipt.outcome != "complete":
+            raise ReceiptInvalid(f"this answer was {receipt.outcome}, not complete", detail="outcome")
 
 
 class Client(_Desk):
@@ -117,21 +120,25 @@ class Client(_Desk):
 
     def verify(self) -> Verification:
         """Ask for evidence with a fresh nonce and judge it. Raises `AppraisalRefused`, `SimulationNotAccepted` and more."""
-        nonce = secrets.token_bytes(NONCE_BYTES)
-        request = httpx2.Request(
-            "POST", self.url + EVIDENCE_PATH, content=codec.encode(EvidenceRequest(nonce)), headers=_JSON
-        )
-        with _worker_away(), httpx2.Client(transport=_Shared(self._outer), timeout=_TIMEOUT) as http:
-            answer = http.send(request)
-        return self._judge(answer, nonce)
+        nonce, request = self._question()
+        body = _Bounded()
+        with (
+            _worker_away(),
+            httpx2.Client(transport=_Shared(self._outer), timeout=_TIMEOUT) as http,
+            contextlib.closing(http.send(request, stream=True)) as answer,
+        ):
+            body.begin(answer)
+            for part in answer.iter_bytes():
+                body.add(part)
+        return self._judge(bytes(body.data), nonce)
 
     def transport(self) -> SealedTransport:
         """An httpx2 transport that seals every request to the verified worker."""
-        verification = self.verification or self.verify()
+        verification = self._current() or self.verify()
         return SealedTransport(
             _Shared(self._outer),
             verification.keyset.channel,
-            on_exchange=self._keep,
+            on_exchange=partial(self._keep, verification),
             clear_paths=CLEAR_PATHS,
         )
 
@@ -141,7 +148,8 @@ class Client(_Desk):
             import openai
         except ImportError:
             raise UsageError("the openai package is missing", remedy="pip install 'strongroom[openai]'") from None
-        http = httpx2.Client(transport=self.transport(), timeout=_TIMEOUT)
+        self.transport()  # verify now, so that a refusal is this call's
+        http = httpx2.Client(transport=_Verified(self), timeout=_TIMEOUT)
         return openai.OpenAI(
             base_url=self.url + "/v1", api_key="sealed-channel", http_client=http, max_retries=0, **options
         )
@@ -172,22 +180,25 @@ class AsyncClient(_Desk):
 
     async def verify(self) -> Verification:
         """Ask for evidence with a fresh nonce and judge it."""
-        nonce = secrets.token_bytes(NONCE_BYTES)
-        request = httpx2.Request(
-            "POST", self.url + EVIDENCE_PATH, content=codec.encode(EvidenceRequest(nonce)), headers=_JSON
-        )
+        nonce, request = self._question()
+        body = _Bounded()
         with _worker_away():
-            async with httpx2.AsyncClient(transport=_AsyncShared(self._outer), timeout=_TIMEOUT) as http:
-                answer = await http.send(request)
-        return self._judge(answer, nonce)
+            async with (
+                httpx2.AsyncClient(transport=_AsyncShared(self._outer), timeout=_TIMEOUT) as http,
+                contextlib.aclosing(await http.send(request, stream=True)) as answer,
+            ):
+                body.begin(answer)
+                async for part in answer.aiter_bytes():
+                    body.add(part)
+        return self._judge(bytes(body.data), nonce)
 
     async def transport(self) -> AsyncSealedTransport:
         """An httpx2 transport that seals every request to the verified worker."""
-        verification = self.verification or await self.verify()
+        verification = self._current() or await self.verify()
         return AsyncSealedTransport(
             _AsyncShared(self._outer),
             verification.keyset.channel,
-            on_exchange=self._keep,
+            on_exchange=partial(self._keep, verification),
             clear_paths=CLEAR_PATHS,
         )
 
@@ -197,7 +208,8 @@ class AsyncClient(_Desk):
             import openai
         except ImportError:
             raise UsageError("the openai package is missing", remedy="pip install 'strongroom[openai]'") from None
-        http = httpx2.AsyncClient(transport=await self.transport(), timeout=_TIMEOUT)
+        await self.transport()  # verify now, so that a refusal is this call's
+        http = httpx2.AsyncClient(transport=_AsyncVerified(self), timeout=_TIMEOUT)
         return openai.AsyncOpenAI(
             base_url=self.url + "/v1", api_key="sealed-channel", http_client=http, max_retries=0, **options
         )
@@ -219,6 +231,44 @@ class AsyncClient(_Desk):
                 async for data in answer.aiter_bytes():
                     for piece in lines.feed(data):
                         yield piece
+
+
+class _Verified(httpx2.BaseTransport):
+    """Seals each request to the worker as it is verified then: a lease that ended is never relied on."""
+
+    def __init__(self, client: Client) -> None:
+        self._client = client
+
+    def handle_request(self, request: httpx2.Request) -> httpx2.Response:
+        return self._client.transport().handle_request(request)
+
+
+class _AsyncVerified(httpx2.AsyncBaseTransport):
+    """The asynchronous twin of `_Verified`."""
+
+    def __init__(self, client: AsyncClient) -> None:
+        self._client = client
+
+    async def handle_async_request(self, request: httpx2.Request) -> httpx2.Response:
+        return await (await self._client.transport()).handle_async_request(request)
+
+
+class _Bounded:
+    """A worker's proof as it arrives: uncompressed, of bounded size."""
+
+    def __init__(self) -> None:
+        self.data = bytearray()
+
+    def begin(self, answer: httpx2.Response) -> None:
+        if answer.status_code != httpx2.codes.OK:
+            raise ServiceUnavailable(f"the worker gives no evidence (status {answer.status_code})")
+        if answer.headers.get("content-encoding", "identity") != "identity":
+            raise MalformedMessage("the worker's proof is in an encoding that was not asked for")
+
+    def add(self, part: bytes) -> None:
+        self.data += part
+        if len(self.data) > MAX_PROOF:
+            raise MalformedMessage(f"the worker's proof exceeds {MAX_PROOF} bytes")
 
 
 class _Shared(httpx2.BaseTransport):
@@ -251,7 +301,22 @@ def _worker_away() -> Iterator[None]:
 
 
 _JSON = {"content-type": "application/json"}
+_PLAIN_JSON = {**_JSON, "accept-encoding": "identity"}
 _TIMEOUT = httpx2.Timeout(10.0, read=300.0)
+
+
+def _is_address(url: str) -> bool:
+    try:
+        found = httpx2.URL(url)
+    except httpx2.InvalidURL:
+        return False
+    return found.scheme in {"http", "https"} and bool(found.host)
+
+
+def _digest(text: str) -> Digest:
+    if not is_digest(text):
+        raise UsageError("a broker's fingerprint is sha256: and 64 hexadecimal digits")
+    return Digest(text)
 
 
 def _read(path: str | Path) -> bytes:

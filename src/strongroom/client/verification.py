@@ -5,16 +5,18 @@ Knows: the order of the steps and what each protects from. Does not know: HTTP (
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass
 
 from strongroom.appraisal import appraise, ear, require
-from strongroom.errors import AppraisalRefused, LogInvalid, SimulationNotAccepted
+from strongroom.errors import AppraisalRefused, LeaseEnded, LogInvalid, SimulationNotAccepted
 from strongroom.receipts.identity import open_identity, token_key
 from strongroom.receipts.proof import verify_proof
+from strongroom.records import codec
 from strongroom.records.digest import Digest, digest_bytes
 from strongroom.records.evidence import EvidenceBundle
 from strongroom.records.policy import Policy
-from strongroom.records.release import PURPOSE_SESSION, BrokerIdentity
+from strongroom.records.release import PURPOSE_SESSION, Leaf
 from strongroom.records.session import ReleaseProof, WorkerProof
 from strongroom.records.verdict import Level, Verdict
 from strongroom.records.worker import Keyset
@@ -44,6 +46,11 @@ class Verification:
         return self.bundle.evidence.keyset
 
     @property
+    def ends(self) -> int:
+        """When the lease or the keyset ends (Unix seconds), whichever is first: verify again before."""
+        return min(self.keyset.not_after, lease_end(codec.decode(Leaf, self.release.proof.leaf)))
+
+    @property
     def level(self) -> Level:
         return self.verdict.level
 
@@ -65,19 +72,31 @@ def accept(proof: WorkerProof, verdict: Verdict, trust: Trust) -> Verification:
     if verdict.level is Level.SIMULATED and not trust.accept_simulated:
         raise SimulationNotAccepted("this worker runs in a simulated TEE, which protects nothing")
     require(verdict)
-    check_release(proof.release, proof.bundle, trust.broker)
+    if verdict.time >= lease_end(check_release(proof.release, proof.bundle, trust.broker)):
+        raise LeaseEnded("the lease that this worker shows is over", detail="lease.expired")
     return Verification(verdict, proof.bundle, proof.release)
 
 
-def check_release(release: ReleaseProof, bundle: EvidenceBundle, fingerprint: Digest | None) -> BrokerIdentity:
-    """That the broker's decision is about this keyset and statement, accepted, and in its log. Returns the broker's identity."""
+def check_release(release: ReleaseProof, bundle: EvidenceBundle, fingerprint: Digest | None) -> Leaf:
+    """That the broker's decision is about this keyset and statement, accepted, and in its log. Returns the logged decision."""
     identity = open_identity(release.broker, fingerprint)
     verdict = ear.from_token(release.token, token_key(identity))
     if not verdict.accepted:
         raise AppraisalRefused("the broker itself refused this worker", failed=tuple(c.id for c in verdict.failed))
     leaf = verify_proof(release.proof, origin=identity.log_origin, log_key=identity.log)
     evidence = bundle.evidence
-    wanted = {evidence.keyset.digest, evidence.statement.digest, digest_bytes(release.token.encode()), release.chain}
-    if leaf.event not in ("release", "renewal") or not wanted <= set(leaf.digests) or leaf.subject != release.lease_id:
+    wanted = (
+        *(evidence.keyset.digest, evidence.statement.digest, verdict.evidence),
+        *(digest_bytes(release.token.encode()), release.chain),
+    )
+    if leaf.event not in ("release", "renewal") or leaf.digests[:5] != wanted or leaf.subject != release.lease_id:
         raise LogInvalid("the logged decision is about another worker")
-    return identity
+    return leaf
+
+
+def lease_end(leaf: Leaf) -> int:
+    """When the lease of a logged release or renewal ends (Unix seconds). Raises `LogInvalid`."""
+    match = re.fullmatch(r"level=[a-z]+ lease_seconds=([1-9][0-9]{0,5})", leaf.detail)
+    if match is None:
+        raise LogInvalid("the logged decision does not say how long its lease lasts")
+    return leaf.time + int(match[1])

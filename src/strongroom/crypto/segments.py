@@ -112,19 +112,21 @@ def encrypt(
     sink.write(memoryview(bytes([HEADER_BYTES]) + salt + prefix))
     sealed = memoryview(bytearray(segment_bytes))
     now, ahead = (memoryview(bytearray(segment_bytes - TAG_BYTES)) for _ in range(2))
-    length = _fill(source, now[: segment_bytes - TAG_BYTES - HEADER_BYTES])
-    following, number, total = _fill(source, ahead), 0, 0
-    while True:
-        nonce = _nonce(prefix, number, last=following == 0)
-        count = aead.encrypt_into(nonce, now[:length], None, sealed[: length + TAG_BYTES])
-        sink.write(sealed[:count])
-        total += length
-        if following == 0:
-            break
-        now, ahead, length, number = ahead, now, following, number + 1
-        following = _fill(source, ahead)
-    for buffer in (now, ahead):
-        _wipe(buffer)
+    try:
+        length = _fill(source, now[: segment_bytes - TAG_BYTES - HEADER_BYTES])
+        following, number, total = _fill(source, ahead), 0, 0
+        while True:
+            nonce = _nonce(prefix, number, last=following == 0)
+            count = aead.encrypt_into(nonce, now[:length], None, sealed[: length + TAG_BYTES])
+            sink.write(sealed[:count])
+            total += length
+            if following == 0:
+                break
+            now, ahead, length, number = ahead, now, following, number + 1
+            following = _fill(source, ahead)
+    finally:
+        for buffer in (now, ahead):
+            _wipe(buffer)
     return total
 
 

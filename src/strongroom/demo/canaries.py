@@ -7,6 +7,7 @@ Not covered: compression, and encodings that nobody here uses.
 from __future__ import annotations
 
 import base64
+import os
 from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
@@ -42,25 +43,28 @@ class Sighting:
 
 
 def hunt(canaries: Iterable[Canary], places: Iterable[Path]) -> tuple[list[Sighting], int]:
-    """Every sighting in the files under `places`, and how many bytes were searched."""
+    """Every sighting under `places`, in files, their names and where links lead, and how many bytes were searched."""
     needles = [(canary.place, form) for canary in canaries for form in canary.forms()]
     longest = max((len(form) for _, form in needles), default=1)
     sightings, searched = [], 0
-    for file in _files(places):
-        tail = b""
-        with file.open("rb") as stream:
-            while block := stream.read(BLOCK):
-                searched += len(block)
-                text = tail + block
-                sightings += [Sighting(place, file.name) for place, form in needles if form in text]
-                tail = text[-longest:]
-        sightings += [Sighting(place, file.name) for place, form in needles if form in file.name.encode()]
+    for place in places:
+        for path in _below(place):
+            name = str(path.relative_to(place.parent)) + (str(path.readlink()) if path.is_symlink() else "")
+            sightings += [Sighting(canary, path.name) for canary, form in needles if form in os.fsencode(name)]
+            if not path.is_file() or path.is_symlink():
+                continue
+            tail = b""
+            with path.open("rb") as stream:
+                while block := stream.read(BLOCK):
+                    searched += len(block)
+                    text = tail + block
+                    sightings += [Sighting(canary, path.name) for canary, form in needles if form in text]
+                    tail = text[-longest:]
     return sightings, searched
 
 
-def _files(places: Iterable[Path]) -> Iterable[Path]:
-    for place in places:
-        if place.is_file():
-            yield place
-        elif place.is_dir():
-            yield from sorted(path for path in place.rglob("*") if path.is_file() and not path.is_fifo())
+def _below(place: Path) -> Iterable[Path]:
+    """`place` and all that lies in it, folders and links as well."""
+    yield place
+    if place.is_dir():
+        yield from sorted(place.rglob("*"))

@@ -75,15 +75,28 @@ def last_document(text: bytes) -> dict[str, Any]:
     return document if isinstance(document, dict) else {}
 
 
+def environment(place: Path | None) -> dict[str, str]:
+    """This process's environment, with its home and its temporary files at `place`."""
+    if place is None:
+        return dict(os.environ)
+    return {**os.environ, "HOME": str(place), "TMPDIR": str(place), "XDG_CACHE_HOME": str(place)}
+
+
 class Process:
     """A running command. Its output goes to `log` as well, for the hunt for canaries."""
 
-    def __init__(self, words: Sequence[str], log: Path) -> None:
+    def __init__(self, words: Sequence[str], log: Path, place: Path | None = None) -> None:
+        """`place` becomes working, home and temporary folder of the process, if it is given."""
         self.log = log
         self._lines: queue.Queue[bytes | None] = queue.Queue()
         self._output = bytearray()
         self.process = subprocess.Popen(
-            list(words), stdout=subprocess.PIPE, stderr=subprocess.STDOUT, stdin=subprocess.DEVNULL, env=os.environ
+            list(words),
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            stdin=subprocess.DEVNULL,
+            cwd=place,
+            env=environment(place),
         )
         self._reader = threading.Thread(target=self._read, daemon=True)
         self._reader.start()

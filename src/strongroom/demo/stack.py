@@ -10,6 +10,7 @@ Knows: which process needs what of which other. Does not know: the story (`story
 from __future__ import annotations
 
 import contextlib
+import itertools
 import json
 import subprocess
 import sys
@@ -69,7 +70,7 @@ class Stack:
         self.registry = f"dir:{self.host / 'registry'}"
         self.image: Digest = strongroom_sim.measure_image(PACKAGE)
         self._cleanup = contextlib.ExitStack()
-        self._count = 0
+        self._numbers, self._relays = itertools.count(1), itertools.count(1)
 
     def close(self) -> None:
         """End every process, newest first."""
@@ -137,11 +138,11 @@ class Stack:
 
     def start_chip(self, *, image: str | None = None) -> tuple[Process, Path]:
         """A fake TDX chip on which a TD of our image (or another) was launched; and the root of its ABI."""
-        self._count += 1
-        root = self.host / f"tee-{self._count}"
+        number = next(self._numbers)
+        root = self.host / f"tee-{number}"
         measured = ["--image", image] if image is not None else ["--measure", str(PACKAGE)]
         process = self._start(
-            f"chip-{self._count}",
+            f"chip-{number}",
             [
                 sys.executable, "-m", "strongroom_sim", "chip", "--installation", str(self.installation),
                 "--root", str(root), *measured,
@@ -157,7 +158,7 @@ class Stack:
         chip, root = self.start_chip(image=image)
         reference = f"{registry or self.registry}:{name}"
         words = processes.command("serve", reference, *self._told(root, broker), "--listen", "127.0.0.1:0")
-        return WorkerProcess(chip, self._start(f"worker-{self._count}", words), "")
+        return WorkerProcess(chip, self._start(f"worker-{root.name}", words), "")
 
     def wait_ready(self, worker: WorkerProcess) -> WorkerProcess:
         """Wait until it serves, and put the recording relay before it."""
@@ -215,12 +216,15 @@ class Stack:
         ]  # fmt: skip
 
     def _start(self, name: str, words: list[str]) -> Process:
-        process = Process(words, self.host / "logs" / f"{name}.log")
+        """In a place of its own on the host, so that what it leaves behind is found there."""
+        place = self.host / "processes" / name
+        place.mkdir(parents=True)
+        process = Process(words, self.host / "logs" / f"{name}.log", place)
         self._cleanup.callback(process.stop)
         return process
 
     def _relay(self, target: str, name: str) -> Relay:
-        relay = Relay(target, self.host / "wire" / f"{name}.bin")
+        relay = Relay(target, self.host / "wire" / f"{name}-{next(self._relays)}")
         self._cleanup.callback(relay.close)
         return relay
 

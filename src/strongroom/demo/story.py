@@ -158,6 +158,7 @@ class Story:
         with self._step("A user verifies the worker, then asks through the openai client") as fact:
             prompt = PROMPT.format(canary=self._plant("the prompt", b"patient-" + secrets.token_hex(12).encode()))
             user = self._plant("the user's name", b"user-" + secrets.token_hex(12).encode())
+            self._plant("the form of an answer", b'"object":"chat.completion.chunk"')
             answer, receipt = self._stack.ask(worker.url, policy_file, prompt, user=user)
             if "error" in answer:
                 raise Refused(f"the user was refused: {answer['error']['message']}", detail=answer["error"]["code"])

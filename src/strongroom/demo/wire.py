@@ -6,6 +6,7 @@ Knows: bytes and HTTP. Does not know: keys; that is the point.
 from __future__ import annotations
 
 import contextlib
+import itertools
 import socket
 import threading
 from pathlib import Path
@@ -15,13 +16,13 @@ BLOCK = 65536
 
 
 class Relay:
-    """A TCP relay on loopback that writes every byte of both directions into `capture`."""
+    """A TCP relay on loopback that writes what passes into `folder`, one file a connection and direction."""
 
-    def __init__(self, target: str, capture: Path) -> None:
+    def __init__(self, target: str, folder: Path) -> None:
         parts = urlsplit(target)
         self._target = (parts.hostname or "127.0.0.1", parts.port or 80)
-        self._capture = capture.open("ab", buffering=0)
-        self._lock = threading.Lock()
+        self._folder, self._numbers = folder, itertools.count()
+        folder.mkdir(parents=True, exist_ok=True)
         self._listener = socket.create_server(("127.0.0.1", 0))
         self.url = f"http://127.0.0.1:{self._listener.getsockname()[1]}"
         self._closed = threading.Event()
@@ -39,14 +40,15 @@ class Relay:
                 inward.close()
                 continue
             outward.settimeout(None)
-            for source, sink in ((inward, outward), (outward, inward)):
-                threading.Thread(target=self._pump, args=(source, sink), daemon=True).start()
+            number = next(self._numbers)
+            for name, source, sink in (("in", inward, outward), ("out", outward, inward)):
+                capture = self._folder / f"{number:04d}-{name}.bin"
+                threading.Thread(target=self._pump, args=(source, sink, capture), daemon=True).start()
 
-    def _pump(self, source: socket.socket, sink: socket.socket) -> None:
-        with contextlib.suppress(OSError):
+    def _pump(self, source: socket.socket, sink: socket.socket, capture: Path) -> None:
+        with contextlib.suppress(OSError), capture.open("ab", buffering=0) as file:
             while data := source.recv(BLOCK):
-                with self._lock:
-                    self._capture.write(data)
+                file.write(data)
                 sink.sendall(data)
         for end in (source, sink):
             with contextlib.suppress(OSError):
@@ -58,5 +60,3 @@ class Relay:
         """Take no more connections."""
         self._closed.set()
         self._listener.close()
-        with self._lock:
-            self._capture.close()

@@ -24,7 +24,7 @@ class Requirement:
     any: str | None = None
 
     def __post_init__(self) -> None:
-        if bool(self.one_of) == bool(self.any):
+        if bool(self.one_of) == (self.any is not None) or (self.any is not None and not self.any.strip()):
             raise ValueError('a requirement is a non-empty list, or {any = "reason"}')
 
     def admits(self, value: str) -> bool:

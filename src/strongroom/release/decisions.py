@@ -161,6 +161,10 @@ class Judge:
         The verdict that becomes the token is that under the first key's policy.
         """
         policies = [open_policy(Envelope.from_bytes(stored.envelope), self._owners) for stored in facts.policies]
+        if [(policy.id, policy.digest) for policy in policies] != [
+            (stored.id, stored.digest) for stored in facts.policies
+        ]:
+            raise ReleaseRefused("a stored policy is not the one that its owner signed", detail="policy.stored")
         verdicts = [
             require(self._appraiser(bundle, policy=policy, nonce=challenge.nonce, purpose=challenge.purpose, now=now))
             for policy in policies

@@ -37,7 +37,7 @@ class KeyRing:
 
     def create(self, key_id: str, policy_id: str, *, version: int = 1, now: int) -> StoredKey:
         """A new random KEK, wrapped."""
-        wrapped = _seal(self._root, secrets.token_bytes(KEY_BYTES), _kek_context(key_id, version))
+        wrapped = _seal(self._root, secrets.token_bytes(KEY_BYTES), _kek_context(key_id, version, policy_id))
         return StoredKey(key_id, version, policy_id, wrapped, KeyState.ACTIVE, now)
 
     def wrap(self, key: StoredKey, artifact_id: bytes, data_key: bytes) -> WrappedKey:
@@ -58,7 +58,7 @@ class KeyRing:
 
     def _kek(self, key: StoredKey) -> bytes:
         try:
-            return _open(self._root, key.wrapped, _kek_context(key.id, key.version))
+            return _open(self._root, key.wrapped, _kek_context(key.id, key.version, key.policy_id))
         except InvalidTag:
             raise StoreUnavailable(
                 "a stored key does not open under this broker's root key",
@@ -84,8 +84,9 @@ def open_at_broker(private: ReleaseKey, request: WrapRequest, context: WrapConte
         raise ReleaseRefused("this data key was not sealed for this key of this broker", detail=error.code) from None
 
 
-def _kek_context(key_id: str, version: int) -> bytes:
-    return _context(KEK_TAG, {"key_id": key_id, "version": version})
+def _kek_context(key_id: str, version: int, policy_id: str) -> bytes:
+    """Whoever can write the database cannot put a key under another policy: it no longer opens."""
+    return _context(KEK_TAG, {"key_id": key_id, "version": version, "policy_id": policy_id})
 
 
 def _context(tag: str, members: Mapping[str, object]) -> bytes:

@@ -94,7 +94,7 @@ def _open(token: str, owners: Sequence[EllipticCurvePublicKey]) -> tuple[Digest,
             if found.headers().get("typ") != TOKEN_TYPE:
                 raise NotAuthorised("this is another kind of token", detail="typ")
             return fingerprint(owner), codec.decode(OwnerClaims, found.payload or b"")
-        except (JoseError, ValueError):
+        except (JoseError, ValueError, TypeError):
             continue
         except MalformedRecord:
             raise NotAuthorised("this token does not say what it must", detail="claims") from None

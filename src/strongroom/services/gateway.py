@@ -31,6 +31,9 @@ from strongroom.workloads.inference import answers
 from strongroom.workloads.inference.workload import Front, InferenceWorkload
 
 EVIDENCE_PER_SECOND = 20
+MAX_PROVING = 2
+"""Quotes under way for users: a renewal waits behind no more than these, however many ask."""
+
 MAX_EVIDENCE_REQUEST = 4096
 OPERATIONS = {"/v1/chat/completions": "chat.completions", "/v1/completions": "completions"}
 
@@ -47,7 +50,7 @@ class Gateway:
     ) -> None:
         self._workload, self._session = workload, session
         self._slots = asyncio.Semaphore(workload.slots)
-        self._waiting = 0
+        self._waiting = self._proving = 0
         self._quotes = Bucket(EVIDENCE_PER_SECOND, clock)
         routes = [
             Route("/healthz", self.health),
@@ -68,11 +71,14 @@ class Gateway:
         return JSONResponse({"object": "list", "data": [model]})
 
     async def evidence(self, request: Request) -> Response:
-        if not self._quotes.take():
+        nonce = codec.decode(EvidenceRequest, await read_body(request, MAX_EVIDENCE_REQUEST)).nonce
+        if self._proving >= MAX_PROVING or not self._quotes.take():
             raise Busy
-        body = await read_body(request, MAX_EVIDENCE_REQUEST)
-        nonce = codec.decode(EvidenceRequest, body).nonce
-        bundle = await asyncio.to_thread(self._session.prove, nonce, PURPOSE_SESSION)
+        self._proving += 1
+        try:
+            bundle = await asyncio.to_thread(self._session.prove, nonce, PURPOSE_SESSION)
+        finally:
+            self._proving -= 1
         return Response(codec.encode(WorkerProof(bundle, self._session.release)), media_type="application/json")
 
     async def answer(self, request: Request) -> Response:

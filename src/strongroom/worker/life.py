@@ -10,8 +10,11 @@ import asyncio
 import contextlib
 import dataclasses
 import enum
+import functools
+import threading
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from typing import TypeVar
 
 from strongroom.crypto import merkle
 from strongroom.errors import GrantInvalid, LeaseEnded, MalformedArtifact, StrongroomError, Unavailable
@@ -39,6 +42,7 @@ from strongroom.worker.lease import BootClock, Term, boot_clock
 from strongroom.worker.workload import Session, Workload
 
 LAST_RECEIPTS_SECONDS = 5.0
+T = TypeVar("T")
 
 
 class State(enum.StrEnum):
@@ -179,29 +183,37 @@ class Worker:
 
     async def _open_and_run(self, session: Session, released: Released) -> None:
         """Opening a large model may take longer than a lease; it is renewed meanwhile."""
-        opened = await asyncio.to_thread(self._open, released, session.keys)
+        opened: list[OpenedArtifact] = []
         try:
-            self._report(State.OPENED, await self._workload.open(opened))
+            await asyncio.to_thread(self._open, released, session, opened)
+            said = await self._workload.open(opened)
         finally:
             for artifact in opened:
                 artifact.close()
+        if session.draining.is_set():
+            return
+        self._report(State.OPENED, said)
         self._report(State.READY, f"lease {session.release.lease_id}, {self._term.seconds} s")
         await self._workload.run(session)
 
-    def _open(self, released: Released, keys: WorkerKeys) -> list[OpenedArtifact]:
-        opened = []
+    def _open(self, released: Released, session: Session, opened: list[OpenedArtifact]) -> None:
+        """Into `opened`, which its owner closes; on a thread, which looks for itself whether it should stop."""
         for opener, envelope in zip(self._inputs, released.answer.grants, strict=True):
+            if session.draining.is_set():
+                return
             data_key = open_grant(
                 envelope,
                 broker=self._broker.identity,
-                release_key=keys.release,
+                release_key=session.keys.release,
                 evidence=released.bundle.evidence,
                 artifact=opener.digest,
                 wrapped=wrapped_key(opener),
                 lease_id=released.answer.lease_id,
             )
-            opened.append(opener.open(data_key))
-        return opened
+            artifact = opener.open(data_key)
+            opened.append(artifact)
+            if session.draining.is_set():
+                artifact.close()
 
     async def _until_stopped(self) -> None:
         await self._stop.wait()
@@ -214,7 +226,7 @@ class Worker:
             if self._term.over(asked):
                 raise LeaseEnded("the lease runs out and could not be renewed")
             try:
-                answer = await asyncio.wait_for(asyncio.to_thread(self._renew, session), self._term.drains - asked)
+                answer = await asyncio.wait_for(apart(lambda: self._renew(session)), self._term.drains - asked)
             except (Unavailable, TimeoutError):
                 await asyncio.sleep(self._term.until_retry(self._boot()))
                 continue
@@ -241,9 +253,30 @@ class Worker:
         root = merkle.root([merkle.leaf_hash(raw(leaf)) for leaf in leaves])
         lease_id, key = session.release.lease_id, session.keys.receipt
         with contextlib.suppress(StrongroomError, TimeoutError):
-            posting = asyncio.to_thread(self._broker.post_receipts, lease_id, key, len(leaves), root)
+            posting = apart(lambda: self._broker.post_receipts(lease_id, key, len(leaves), root))
             await asyncio.wait_for(posting, seconds)
             del session.leaves[: len(leaves)]
+
+
+async def apart(work: Callable[[], T]) -> T:
+    """`work` on a thread that nobody waits for: a broker that drips its answer must not keep a wiped worker's process alive."""
+    loop = asyncio.get_running_loop()
+    done: asyncio.Future[T] = loop.create_future()
+
+    def settle(act: Callable[[], None]) -> None:
+        with contextlib.suppress(RuntimeError):  # the loop is gone, and with it whoever asked
+            loop.call_soon_threadsafe(lambda: None if done.done() else act())
+
+    def run() -> None:
+        try:
+            result = work()
+        except BaseException as error:  # noqa: BLE001 (raised again where it is awaited)
+            settle(functools.partial(done.set_exception, error))
+        else:
+            settle(functools.partial(done.set_result, result))
+
+    threading.Thread(target=run, name="strongroom-broker", daemon=True).start()
+    return await done
 
 
 def wrapped_key(opener: Opener) -> WrappedKey:

@@ -151,7 +151,8 @@ class DirectoryRegistry:
 
     def discard(self, digests: tuple[Digest, ...]) -> None:
         for digest in digests:
-            self._path(digest).unlink(missing_ok=True)
+            with suppress(OSError):  # what failed before is what matters
+                self._path(digest).unlink(missing_ok=True)
         for place in (self.root / "blobs" / "sha256", self.root / "blobs", self.root):
             with suppress(OSError):  # others keep something there
                 place.rmdir()
@@ -172,10 +173,13 @@ class DirectoryRegistry:
 
     def _index(self) -> list[dict[str, Any]]:
         place = self.root / "index.json"
-        if not place.exists():
-            return []
-        with file_errors(f"{self.root} is not an OCI layout"), place.open("rb") as file:
-            return _entries(file.read(MAX_MANIFEST_BYTES + 1))
+        with file_errors(f"{self.root} is not an OCI layout"):
+            try:
+                with place.open("rb") as file:
+                    data = file.read(MAX_MANIFEST_BYTES + 1)
+            except FileNotFoundError:
+                return []
+        return _entries(data)
 
     def _name(self, descriptor: Descriptor, tag: str) -> None:
         """Point `tag` at `descriptor`; the lock is held."""
@@ -207,6 +211,10 @@ def _entries(data: bytes) -> list[dict[str, Any]]:
     entries = value.get("manifests") if isinstance(value, dict) else None
     if not isinstance(entries, list) or not all(isinstance(entry, dict) for entry in entries):
         raise MalformedArtifact("this is not an image index")
+    try:
+        rfc8785.dumps(entries)
+    except rfc8785.CanonicalizationError:
+        raise MalformedArtifact("an image index holds what cannot be written again") from None
     return entries
 
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import os
+import threading
 from collections.abc import Awaitable, Mapping, Sequence
 from typing import Protocol
 
@@ -37,6 +38,7 @@ class InferenceWorkload:
         self.engine, self.settings = engine, settings
         self.slots, self.queue = slots, queue
         self._front = front
+        self._lock, self._wiped, self._descriptor = threading.Lock(), False, -1
 
     @property
     def model(self) -> str:
@@ -48,11 +50,11 @@ class InferenceWorkload:
 
     async def open(self, artifacts: Sequence[OpenedArtifact]) -> str:
         path, artifact = find_model(artifacts)
-        descriptor = await asyncio.to_thread(artifact.into_memfd, path)
         try:
-            confinement = await self.engine.load(descriptor, self.settings)
+            await asyncio.to_thread(self._take, artifact, path)
+            confinement = await self.engine.load(self._descriptor, self.settings)
         finally:
-            os.close(descriptor)  # the engine has its own; the last one to close it frees the plaintext
+            self._let_go()  # the engine has its own; the last one to close it frees the plaintext
         missing = "; ".join(f"{name}: {reason}" for name, reason in confinement.missing.items())
         return f"the model is in memory, its engine confined{f', but for {missing}' if missing else ''}"
 
@@ -72,7 +74,28 @@ class InferenceWorkload:
             await asyncio.gather(serving, watching, return_exceptions=True)
 
     def wipe(self) -> None:
+        self._wiped = True
+        self._let_go()
         self.engine.kill()
+
+    def _take(self, artifact: OpenedArtifact, path: str) -> None:
+        """Decrypt on a thread. Nobody can stop a thread, so it looks for itself whether it was wiped meanwhile."""
+        descriptor = artifact.into_memfd(path, progress=self._go_on)
+        with self._lock:
+            self._descriptor, late = (-1, descriptor) if self._wiped else (descriptor, -1)
+        if late >= 0:
+            os.close(late)
+            self._go_on(0, 0)
+
+    def _go_on(self, _done: int, _total: int) -> None:
+        if self._wiped:
+            raise EngineUnavailable("the worker was wiped while its model was being opened")
+
+    def _let_go(self) -> None:
+        with self._lock:
+            descriptor, self._descriptor = self._descriptor, -1
+        if descriptor >= 0:
+            os.close(descriptor)
 
 
 def find_model(artifacts: Sequence[OpenedArtifact]) -> tuple[str, OpenedArtifact]:

@@ -89,10 +89,17 @@ class JobProcess:
     def files(self) -> Iterator[tuple[OpenFiles, OpenFiles]]:
         """Its standard streams, which are held as soon as it runs, and the outputs that it handed over; for the block alone.
 
-        Only after `kill`: until then the job can change them.
+        Only after `kill`: until then the job can change them. The block has descriptors of its own, so that `wipe` never waits.
         """
         with self._using_files:
-            yield tuple(self._streams.held), tuple(self._outputs.held)
+            streams, outputs = (
+                tuple((path, os.dup(file)) for path, file in held.held) for held in (self._streams, self._outputs)
+            )
+        try:
+            yield streams, outputs
+        finally:
+            for _, file in (*streams, *outputs):
+                os.close(file)
 
     def wipe(self) -> None:
         """Kill it and let go of its files, whose memory is then freed. Never fails, also when called twice."""
