@@ -33,6 +33,8 @@ from strongroom.workloads.inference.workload import Front, InferenceWorkload
 EVIDENCE_PER_SECOND = 20
 MAX_PROVING = 2
 """Quotes under way for users: a renewal waits behind no more than these, however many ask."""
+MAX_ASKING = 64
+"""Users who may wait for one; more are told to come back."""
 
 MAX_EVIDENCE_REQUEST = 4096
 OPERATIONS = {"/v1/chat/completions": "chat.completions", "/v1/completions": "completions"}
@@ -50,7 +52,8 @@ class Gateway:
     ) -> None:
         self._workload, self._session = workload, session
         self._slots = asyncio.Semaphore(workload.slots)
-        self._waiting = self._proving = 0
+        self._waiting = self._asking = 0
+        self._proving = asyncio.Semaphore(MAX_PROVING)
         self._quotes = Bucket(EVIDENCE_PER_SECOND, clock)
         routes = [
             Route("/healthz", self.health),
@@ -72,13 +75,14 @@ class Gateway:
 
     async def evidence(self, request: Request) -> Response:
         nonce = codec.decode(EvidenceRequest, await read_body(request, MAX_EVIDENCE_REQUEST)).nonce
-        if self._proving >= MAX_PROVING or not self._quotes.take():
+        if self._asking >= MAX_ASKING or not self._quotes.take():
             raise Busy
-        self._proving += 1
+        self._asking += 1
         try:
-            bundle = await asyncio.to_thread(self._session.prove, nonce, PURPOSE_SESSION)
+            async with self._proving:
+                bundle = await asyncio.to_thread(self._session.prove, nonce, PURPOSE_SESSION)
         finally:
-            self._proving -= 1
+            self._asking -= 1
         return Response(codec.encode(WorkerProof(bundle, self._session.release)), media_type="application/json")
 
     async def answer(self, request: Request) -> Response:

@@ -179,3 +179,9 @@ def test_an_explanation_has_a_cause_for_each_failed_check(case):
     assert rows[0][0].id == "statement.image"
     assert "other code" in rows[0][1]
     assert rows[-1][0].status is Status.NOT_RUN
+
+
+def test_a_worker_that_opened_nothing_is_not_one_that_opened_what_the_policy_names(case, with_policy):
+    nothing = case.prove(statement=replace(case.statement, artifacts=()))
+    assert case.failed(nothing) == {"policy.artifacts"}
+    assert case.judge(nothing, policy=with_policy(artifacts=Requirement(any="the test says so"))).accepted

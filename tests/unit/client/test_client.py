@@ -1,5 +1,7 @@
 import asyncio
+import gzip
 import json
+import time
 
 import httpx2
 import pytest
@@ -9,6 +11,8 @@ from strongroom.client.client import AsyncClient, Client
 from strongroom.errors import (
     AppraisalRefused,
     FileUnreadable,
+    LeaseEnded,
+    MalformedMessage,
     ServiceUnavailable,
     SignatureInvalid,
     SimulationNotAccepted,
@@ -115,3 +119,47 @@ def test_a_client_needs_an_address_and_a_readable_policy(made, tmp_path):
         made.client("example.org")
     with pytest.raises(FileUnreadable):
         Client("http://127.0.0.1:9", policy=tmp_path / "none.toml")
+
+
+def test_a_lease_that_is_over_is_not_accepted_and_one_that_ends_is_verified_anew(made, served):
+    with pytest.raises(LeaseEnded):
+        made.client(served.url, clock=lambda: time.time() + 3600).verify()
+    now = time.time()
+    client = made.client(served.url, clock=lambda: now)
+    first = client.verify()
+    client.ask("x")
+    assert client.verification is first
+    client.verification = None
+    client.verify()
+    stale = client.verification
+    client._clock = lambda: stale.ends
+    assert client._current() is None
+
+
+def test_a_long_lived_openai_client_relies_on_no_ended_lease(made, served):
+    client = made.client(served.url)
+    openai = client.openai()
+    asked = client.verification
+    client._clock = lambda: asked.ends
+    with pytest.raises(LeaseEnded):
+        openai.chat.completions.create(model="m", messages=[{"role": "user", "content": "x"}])
+
+
+@pytest.mark.parametrize("broker", ["", "x", "sha256:00", "é"])
+def test_a_brokers_fingerprint_that_is_none_is_refused_and_never_ignored(made, broker):
+    with pytest.raises(UsageError):
+        made.client("http://127.0.0.1:9", broker=broker)
+
+
+@pytest.mark.parametrize("url", ["http://", "http://\x00", "ftp://example.org", "//example.org", ""])
+def test_what_is_no_address_is_refused_at_once(made, url):
+    with pytest.raises(UsageError):
+        made.client(url)
+
+
+@pytest.mark.parametrize("headers", [{}, {"content-encoding": "gzip"}])
+def test_a_proof_without_end_is_not_taken_in(made, headers):
+    bomb = gzip.compress(bytes(64 << 20)) if headers else bytes(5 << 20)
+    transport = httpx2.MockTransport(lambda _: httpx2.Response(200, content=bomb, headers=headers))
+    with pytest.raises(MalformedMessage):
+        made.client("http://127.0.0.1:9", transport=transport).verify()

@@ -6,7 +6,14 @@ import pytest
 from strongroom.client.client import Client
 from strongroom.client.documents import check_document
 from strongroom.client.verification import Trust
-from strongroom.errors import AppraisalRefused, LogInvalid, ReceiptInvalid, SignatureInvalid, SimulationNotAccepted
+from strongroom.errors import (
+    AppraisalRefused,
+    LogInvalid,
+    ReceiptInvalid,
+    SignatureInvalid,
+    SimulationNotAccepted,
+    UsageError,
+)
 from strongroom.receipts.receipt import ReceiptDocument
 from strongroom.records import codec
 from strongroom.records.digest import digest_bytes
@@ -83,3 +90,14 @@ def test_another_broker_or_a_user_who_accepts_no_simulation_is_refused(document,
         check_document(document, replace(trust, broker=digest_bytes(b"other")))
     with pytest.raises(SimulationNotAccepted):
         check_document(document, replace(trust, accept_simulated=False))
+
+
+def test_without_a_broker_somebody_must_say_when(document, trust):
+    with pytest.raises(UsageError):
+        check_document(document, replace(trust, broker=None))
+
+
+def test_no_other_digest_of_the_decision_passes_for_the_chain(document, trust):
+    for other in (document.bundle.evidence.keyset.digest, document.bundle.evidence.statement.digest):
+        with pytest.raises(LogInvalid):
+            check_document(replace(document, release=replace(document.release, chain=other)), trust)

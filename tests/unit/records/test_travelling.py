@@ -43,6 +43,9 @@ def test_a_golden_file_fits_its_schema_and_a_changed_one_does_not(name):
 def test_an_empty_requirement_is_refused_and_a_reason_is_not():
     with pytest.raises(ValueError, match="non-empty"):
         Requirement()
+    for reason in ("", " "):
+        with pytest.raises(ValueError, match="non-empty"):
+            Requirement(one_of=("a",), any=reason)
     with pytest.raises(MalformedRecord):
         Requirement.__from_json__([], "x")
     with pytest.raises(MalformedRecord):

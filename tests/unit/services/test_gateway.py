@@ -10,6 +10,7 @@ from strongroom.channel.client import SealedTransport
 from strongroom.errors import EngineUnavailable, ReceiptInvalid
 from strongroom.records import codec
 from strongroom.records.session import EVIDENCE_PATH, EvidenceRequest
+from strongroom.services import gateway
 from strongroom.services.gateway import Bucket
 
 CHAT = {"messages": [{"role": "user", "content": "x"}]}
@@ -165,3 +166,36 @@ def test_a_bucket_gives_no_more_than_its_rate():
     now = 1 / 3
     assert bucket.take()
     assert not bucket.take()
+
+
+def test_however_many_ask_for_evidence_a_renewal_waits_behind_few(served):
+    held, entered = threading.Event(), threading.Semaphore(0)
+    device = served.worker._place.device
+    quote, at_once = device.quote, []
+
+    def slow(report_data: bytes) -> bytes:
+        at_once.append(report_data)
+        entered.release()
+        held.wait(30)
+        return quote(report_data)
+
+    statuses: list[int] = []
+
+    def stranger() -> None:
+        body = codec.encode(EvidenceRequest(bytes(32)))
+        statuses.append(httpx2.post(served.url + EVIDENCE_PATH, content=body, timeout=60).status_code)
+
+    device.quote = slow
+    threads = [threading.Thread(target=stranger) for _ in range(gateway.MAX_PROVING + 6)]
+    for thread in threads:
+        thread.start()
+    try:
+        assert entered.acquire(timeout=30)
+        assert httpx2.get(served.url + "/healthz").status_code == 200
+        assert len(at_once) <= gateway.MAX_PROVING
+    finally:
+        held.set()
+        for thread in threads:
+            thread.join(60)
+        device.quote = quote
+    assert statuses == [200] * len(threads)
