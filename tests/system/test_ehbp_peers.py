@@ -31,6 +31,7 @@ from starlette.routing import Route
 from strongroom.channel import client, completion, ehbp, httpx_adapter, padding
 from strongroom.channel.exchange import Exchange
 from strongroom.channel.server import SEALED, EhbpMiddleware
+from strongroom.crypto.hpke import generate_x25519
 from strongroom.errors import (
     ChannelKeyMismatch,
     ChannelRefused,
@@ -349,7 +350,7 @@ def test_a_swapped_key_is_noticed(worker: Worker):
 
 
 def test_an_oversize_request_is_refused_unread(worker: Worker):
-    headers = {"ehbp-encapsulated-key": "0" * 64}
+    headers = {"ehbp-encapsulated-key": generate_x25519().public_key().public_bytes_raw().hex()}
     reply = httpx2.post(worker.url + CHAT, content=bytes(1 << 21), headers=headers)
     assert reply.status_code == 413
 

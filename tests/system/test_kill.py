@@ -513,7 +513,13 @@ def user(estate, url: str) -> User:
     (artifact,) = (
         Opener(*from_reference(f"dir:{estate.host / 'registry'}:model"), signer_public=estate.owner.public_key()),
     )
-    return User(url, policy=estate.policy(artifact.digest), anchor=estate.anchor, accept_simulated=True)
+    return User(
+        url,
+        policy=estate.policy(artifact.digest),
+        anchor=estate.anchor,
+        broker=estate.fingerprint,
+        accept_simulated=True,
+    )
 
 
 def what_came_of(asking: User, answer: Iterator[str]) -> str:
