@@ -52,6 +52,13 @@ def restrict(rights: Iterable[tuple[str, int]]) -> None:
         linux.syscall(_RESTRICT_SELF, ruleset, 0)
     finally:
         os.close(ruleset)
+    require_whole(version)
+
+
+def require_whole(version: int) -> None:
+    """Raises `OSError` where this kernel's Landlock covers less than the module's head says; what it has is in force all the same."""
+    if version < _SCOPE_ABI:
+        raise OSError(f"this kernel's Landlock (ABI {version}) covers only a part; ABI {_SCOPE_ABI} covers all of it")
 
 
 def _ruleset(version: int, handled: int) -> int:
