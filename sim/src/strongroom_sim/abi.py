@@ -7,7 +7,8 @@
 Knows: the semantics of configfs-tsm and tsm-mr that a guest sees. Does not know: what a quote is (`chip`). A guest
 that dies at any moment leaves nothing behind: a quote nobody fetched is dropped when the next data arrives. A chip
 that dies is seen at once, because nobody reads its pipes. Not covered: creating further entries by mkdir; reading
-registers.
+registers; a guest that starts to read in the microseconds between a dead one's last sign of life and the write of
+that one's quote, which a pipe hands to the wrong reader (a collector asks again, see `tee.tdx.collect`).
 """
 
 from __future__ import annotations
@@ -91,8 +92,13 @@ class Device:
             return  # nobody reads yet
         try:
             self._take()  # whoever reads wrote its request before, so it is here by now, also if an older one waited
+            quote, over = b"", b""
+            while over != self._pending:  # signing takes a while, in which a guest may die and another one ask
+                over = self._pending
+                quote = self._chip.quote(over)
+                self._take()
             with suppress(BrokenPipeError, BlockingIOError):  # the guest died, or does not read: its request dies too
-                os.write(outblob, self._chip.quote(self._pending))
+                os.write(outblob, quote)
         finally:
             os.close(outblob)
         self._pending = None

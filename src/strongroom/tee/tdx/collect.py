@@ -47,8 +47,8 @@ class Collector:
     def quote(self, report_data: bytes) -> bytes:
         """A quote over `report_data` (64 bytes), without padding. Raises `DeviceUnavailable`.
 
-        The kernel counts changes of an entry; if anyone else used it meanwhile, the quote is thrown away and asked
-        for again.
+        The kernel counts changes of an entry; if anyone else used it meanwhile, or the quote is over other data, it
+        is thrown away and asked for again, a few times.
         """
         if len(report_data) != REPORT_DATA_BYTES:
             raise UsageError(f"report data of {len(report_data)} bytes where {REPORT_DATA_BYTES} are needed")
@@ -58,9 +58,15 @@ class Collector:
                 before = self._generation()
                 self._write(self._entry / "inblob", report_data)
                 blob = self._read(self._entry / "outblob", MAX_QUOTE_BYTES)
-                if self._generation() == before + 1:
-                    return _checked(blob, report_data)
-        raise DeviceUnavailable("somebody else keeps using this report entry", remedy="Run one worker in one TD.")
+                if self._generation() != before + 1:
+                    continue
+                quote = _quote(blob)
+                if parse_quote(quote).body.reportdata == report_data:
+                    return quote
+        raise DeviceUnavailable(
+            "the device keeps giving quotes over other data: somebody else uses this report entry",
+            remedy="Run one worker in one TD.",
+        )
 
     def extend(self, register: int, measurement: bytes) -> None:
         """Extend a run-time register (2 or 3) by `measurement` (48 bytes). Raises `DeviceUnavailable`."""
@@ -112,19 +118,17 @@ class Collector:
         raise DeviceUnavailable(f"the device gave more than {limit} bytes")
 
 
-def _checked(blob: bytes, report_data: bytes) -> bytes:
-    """The quote in a device's buffer, once it is one and is over our own data."""
+def _quote(blob: bytes) -> bytes:
+    """The quote in a device's buffer, once it is one."""
     if not blob:
         raise DeviceUnavailable(
             "the device gave an empty quote", remedy="Check that the host offers a quote generation service to this TD."
         )
     try:
         quote = trim(blob)
-        found = parse_quote(quote).body.reportdata
+        parse_quote(quote)
     except MalformedEvidence as error:
         raise DeviceUnavailable(f"the device gave no quote: {error.message}") from None
-    if found != report_data:
-        raise DeviceUnavailable("the device gave a quote over other data")
     return quote
 
 

@@ -132,6 +132,22 @@ def test_a_quote_over_other_data_is_an_error(place: Any, regular: Path):
         Counting(regular).quote(DATA)
 
 
+class Mixing(Counting):
+    """A collector to whom the device hands a dead neighbour's quote first, as a pipe may."""
+
+    def __init__(self, root: Path, quotes: list[bytes]) -> None:
+        super().__init__(root)
+        self.quotes = quotes
+
+    def _read(self, path: Path, limit: int) -> bytes:
+        return self.quotes.pop(0) if path.name == "outblob" else super()._read(path, limit)
+
+
+def test_another_guests_quote_is_thrown_away_and_ours_is_asked_for_again(place: Any, regular: Path):
+    quote = place.chip.quote(DATA)
+    assert Mixing(regular, [place.chip.quote(bytes(64)), quote]).quote(DATA) == quote
+
+
 def test_the_zeros_behind_a_devices_quote_are_not_part_of_it(place: Any, regular: Path):
     quote = place.chip.quote(DATA)
     (regular / ENTRY / "outblob").write_bytes(quote + bytes(70))
@@ -148,6 +164,38 @@ def test_wrong_sizes_and_registers_are_usage_errors(root: Path):
     ):
         with pytest.raises(UsageError):
             call()
+
+
+class Slow(Chip):
+    """A chip that takes long enough over its first quote for one guest to die and for another one to ask."""
+
+    meanwhile: Any = None
+
+    def quote(self, report_data: bytes) -> bytes:
+        quote = super().quote(report_data)
+        if self.meanwhile:
+            self.meanwhile, call = None, self.meanwhile
+            call()
+        return quote
+
+
+def test_a_guest_gets_its_own_quote_if_it_asks_while_the_chip_signs_for_a_dead_one(place: Any, tmp_path: Path):
+    chip = Slow(place.installation, mrtd=bytes(48))
+    with Device(chip, tmp_path) as device:
+        entry = tmp_path / ENTRY
+        dying = os.open(entry / "outblob", os.O_RDONLY | os.O_NONBLOCK)
+        (entry / "inblob").write_bytes(bytes(64))
+        readers: list[int] = []
+
+        def meanwhile() -> None:
+            os.close(dying)
+            (entry / "inblob").write_bytes(DATA)
+            readers.append(os.open(entry / "outblob", os.O_RDONLY | os.O_NONBLOCK))
+
+        chip.meanwhile = meanwhile
+        device.step()
+        assert parse_quote(os.read(readers[0], 65536)).body.reportdata == DATA
+        os.close(readers[0])
 
 
 def test_a_guest_that_asked_and_died_does_not_disturb_the_next(root: Path):
