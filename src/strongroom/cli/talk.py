@@ -110,7 +110,6 @@ def proxy_command(url: str, listen: str, receipts: Path | None, *, as_json: bool
 
     host, port = parse_listen(listen)
     require_loopback(host)
-    client = AsyncClient(url, **_trust(**trust))
     if receipts is not None:
         receipts.mkdir(parents=True, exist_ok=True)
 
@@ -119,6 +118,8 @@ def proxy_command(url: str, listen: str, receipts: Path | None, *, as_json: bool
             output.write_file(
                 receipts / f"{document.receipt.envelope.signatures[0][1].hex()[:24]}.json", codec.encode(document)
             )
+
+    client = AsyncClient(url, **_trust(**trust), on_receipt=keep)
 
     def ready(address: str) -> None:
         if as_json:
@@ -131,6 +132,6 @@ def proxy_command(url: str, listen: str, receipts: Path | None, *, as_json: bool
         verification = await client.verify()
         if not as_json:
             click.secho(banner(verification), err=True, bold=verification.level is Level.SIMULATED)
-        await serve_until_signal(Proxy(client, on_receipt=keep).app, host=host, port=port, ready=ready)
+        await serve_until_signal(Proxy(client).app, host=host, port=port, ready=ready)
 
     asyncio.run(run())

@@ -48,12 +48,14 @@ class _Desk:
         anchor: str | Path | None = None,
         broker: str | None = None,
         accept_simulated: bool = False,
+        on_receipt: Callable[[ReceiptDocument], None] | None = None,
         clock: Callable[[], float] = time.time,
     ) -> None:
         """What a user holds before any worker is met.
 
         `url` of the worker or of what stands before it; `policy` as a record or a TOML file of your own; `anchor` the PEM file
         of an installation root (simulated TEEs); `broker` the fingerprint of the broker that must have released the keys.
+        `on_receipt` is given each answer's receipt document once it was checked, before the answer's end.
         """
         self.url = url.rstrip("/")
         if not _is_address(self.url):
@@ -69,6 +71,7 @@ class _Desk:
         )
         self.verification: Verification | None = None
         self.receipts: deque[ReceiptDocument] = deque(maxlen=KEPT_RECEIPTS)
+        self._on_receipt = on_receipt
         self._clock = clock
 
     @property
@@ -106,6 +109,8 @@ class _Desk:
         if receipt.artifacts != verification.bundle.evidence.statement.artifacts:
             raise ReceiptInvalid("this receipt names other artifacts than the evidence", detail="artifacts")
         self.receipts.append(document)
+        if self._on_receipt is not None:
+            self._on_receipt(document)
         if receipt.outcome != "complete":
             raise ReceiptInvalid(f"this answer was {receipt.outcome}, not complete", detail="outcome")
 

@@ -8,7 +8,7 @@ It listens on loopback only, since what comes to it is in the clear.
 from __future__ import annotations
 
 import contextlib
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator
 
 import httpx2
 from starlette.applications import Starlette
@@ -25,7 +25,6 @@ from strongroom.errors import (
     Unavailable,
     UsageError,
 )
-from strongroom.receipts.receipt import ReceiptDocument
 from strongroom.services.problems import Defects, read_body
 
 LOOPBACK = frozenset({"127.0.0.1", "::1", "localhost"})
@@ -34,10 +33,10 @@ METHODS = ["GET", "POST", "PUT", "PATCH", "DELETE"]
 
 
 class Proxy:
-    """One user's proxy, as an ASGI application (`app`). `on_receipt` is given each answer's receipt document."""
+    """One user's proxy, as an ASGI application (`app`)."""
 
-    def __init__(self, client: AsyncClient, *, on_receipt: Callable[[ReceiptDocument], None] | None = None) -> None:
-        self._client, self._on_receipt = client, on_receipt
+    def __init__(self, client: AsyncClient) -> None:
+        self._client = client
         routes = [Route("/{path:path}", self.forward, methods=METHODS)]
         self.app = Defects(Starlette(routes=routes, exception_handlers={StrongroomError: _refusal}))
 
@@ -66,12 +65,9 @@ class Proxy:
             raise ServiceUnavailable(f"the worker does not answer ({type(error).__name__})") from None
 
     async def _relay(self, answer: httpx2.Response) -> AsyncIterator[bytes]:
-        kept = len(self._client.receipts)
         async with contextlib.aclosing(answer):
             async for data in answer.aiter_bytes():
                 yield data
-        if self._on_receipt is not None and len(self._client.receipts) > kept:
-            self._on_receipt(self._client.last_receipt)
 
 
 def require_loopback(host: str) -> str:

@@ -1,4 +1,5 @@
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 
 import httpx2
 import openai
@@ -32,8 +33,8 @@ def proxied(made, url, receipts=None, **changed) -> BackgroundServer:
         "broker": made.broker.identity.fingerprint,
         "accept_simulated": True,
     }
-    client = AsyncClient(url, **(trust | changed))
-    return BackgroundServer(Proxy(client, on_receipt=(receipts if receipts is not None else []).append).app)
+    client = AsyncClient(url, **(trust | changed), on_receipt=(receipts if receipts is not None else []).append)
+    return BackgroundServer(Proxy(client).app)
 
 
 def test_any_openai_client_talks_to_a_verified_worker_and_leaves_receipts(made, served):
@@ -48,6 +49,16 @@ def test_any_openai_client_talks_to_a_verified_worker_and_leaves_receipts(made, 
     assert len(receipts) == 2
     for document in receipts:
         assert verify_document(document).outcome == "complete"
+
+
+def test_answers_at_the_same_time_leave_each_its_own_receipt(made, served):
+    receipts = []
+    with proxied(made, served.url, receipts) as server, ThreadPoolExecutor(8) as pool:
+        asked = [{"model": "m", "messages": [{"role": "user", "content": f"question {n}"}]} for n in range(16)]
+        url = server.url + "/v1/chat/completions"
+        for answer in pool.map(lambda body: httpx2.post(url, json=body, timeout=30), asked):
+            assert answer.status_code == 200
+    assert len({document.request_sha256 for document in receipts}) == len(receipts) == 16
 
 
 def test_a_worker_that_does_not_prove_itself_gets_no_request(made, served):
