@@ -6,6 +6,7 @@ they are named, so that each needs only its own extra.
 
 from __future__ import annotations
 
+import os
 import sys
 from importlib import import_module
 
@@ -71,7 +72,10 @@ def strongroom() -> None:
 
 
 def run() -> None:
-    """The entry point: runs a command and ends the process with its exit code; never shows a traceback."""
+    """The entry point: runs a command and ends the process with its exit code.
+
+    Never shows a traceback, unless `STRONGROOM_TRACEBACK` is set: what is in its lines may be somebody's secret.
+    """
     as_json = "--json" in sys.argv
     try:
         code = strongroom.main(standalone_mode=False)
@@ -93,6 +97,11 @@ def run() -> None:
         fail(errors.Unavailable(f"the package {package} is not installed", remedy=remedy), as_json=as_json)
     except BrokenPipeError:
         sys.exit(0)
+    except Exception as error:
+        if os.environ.get("STRONGROOM_TRACEBACK"):
+            raise
+        remedy = "This is a bug. Set STRONGROOM_TRACEBACK=1, run it again, and report what it prints."
+        fail(errors.StrongroomError(f"unexpected: {type(error).__name__}", remedy=remedy), as_json=as_json)
 
 
 def fail(error: errors.StrongroomError, *, as_json: bool) -> None:

@@ -19,7 +19,7 @@ from strongroom.client.client import Client
 from strongroom.crypto.hpke import ReleaseKey, generate_x25519
 from strongroom.crypto.signatures import generate_ed25519, public_from_pem, sign_envelope
 from strongroom.demo.frontdoor import FrontDoor, Transform
-from strongroom.demo.processes import run
+from strongroom.demo.processes import must, run
 from strongroom.demo.stack import MODEL_NAME, Stack, WorkerProcess
 from strongroom.errors import StrongroomError
 from strongroom.records import codec
@@ -231,10 +231,7 @@ def not_accepted(scene: Scene) -> str:
 
 def revoke(scene: Scene) -> str:
     """The owner revokes the lease: the worker drains, wipes and stops by itself, and its engine with it."""
-    leases = run("leases", "list", *scene.stack.at_broker()).document["leases"]
-    active = [lease["id"] for lease in leases if lease["state"] == "active"]
-    for lease in active:
-        run("leases", "revoke", lease, *scene.stack.at_broker())
+    must("leases", "revoke", scene.client().verify().release.lease_id, *scene.stack.at_broker())
     return _end_of(scene.worker)
 
 

@@ -134,8 +134,11 @@ class Process:
                 return document
 
     def outcome(self) -> Outcome:
-        """Wait for the end."""
-        code = self.process.wait(timeout=START_SECONDS * 2)
+        """Wait for the end. Raises `Unavailable` if there is none."""
+        try:
+            code = self.process.wait(timeout=START_SECONDS * 2)
+        except subprocess.TimeoutExpired:
+            raise Unavailable("a process of the demo does not end", detail=self.log.name) from None
         self._reader.join(timeout=STOP_SECONDS)
         return Outcome(code, last_document(bytes(self._output)))
 

@@ -9,7 +9,6 @@ import dataclasses
 import secrets
 
 from strongroom.errors import LeaseEnded, ReleaseRefused
-from strongroom.records import codec
 from strongroom.records.digest import Digest
 from strongroom.records.evidence import Evidence
 from strongroom.records.release import Lease, LeaseState
@@ -20,8 +19,8 @@ ID_BYTES = 16
 
 
 def new_id() -> str:
-    """A fresh name for a lease."""
-    return codec.b64encode(secrets.token_bytes(ID_BYTES))
+    """A fresh name for a lease, in hexadecimal: whatever it is, a command line does not take it for an option."""
+    return secrets.token_hex(ID_BYTES)
 
 
 def term(keyset: Keyset, policy_seconds: list[int], *, now: int) -> int:

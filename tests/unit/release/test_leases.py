@@ -45,5 +45,7 @@ def test_a_lease_belongs_to_one_keyset_and_one_statement():
             leases.check_same_worker(LEASE, keyset, statement)
 
 
-def test_names_of_leases_do_not_repeat():
-    assert len({leases.new_id() for _ in range(100)}) == 100
+def test_names_of_leases_do_not_repeat_and_are_no_options_of_a_command_line():
+    names = {leases.new_id() for _ in range(1000)}
+    assert len(names) == 1000
+    assert all(name.isalnum() for name in names)
