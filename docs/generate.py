@@ -34,6 +34,7 @@ from strongroom.worker.keys import WorkerKeys
 REFERENCE = Path(__file__).resolve().parent / "reference"
 WIDTH = 100
 CHECKS: Mapping[str, str] = {
+    "tdx.collateral": "what Intel signs about the platform was given",
     "tdx.quote.header": "the quote is of a version, key type and quoting enclave that Intel publishes",
     "tdx.anchor": "the quote's certificate chain ends at a root that the verifier itself was given",
     "tdx.pck.chain": "the platform's certificate (PCK) leads to that root: signatures, roles, validity",
@@ -57,6 +58,7 @@ CHECKS: Mapping[str, str] = {
     "tdx.tcb.platform": "the platform reaches a level that Intel lists; the detail is its status",
     "tdx.tcb.module": "the TDX module reaches a level that Intel lists",
     "tdx.tcb.qe": "the quoting enclave reaches a level that Intel lists",
+    "tdx.tcb.current": "of a TD report 1.5: platform and module reach a level that Intel lists also as they are now, after updates since launch",
     "binding.nonce": "the evidence answers the verifier's own nonce",
     "binding.purpose": "the evidence was made for this purpose: a release, one lease's renewal, or a session",
     "binding.report_data": "the hardware signed over this nonce, keyset, statement and purpose",
@@ -73,6 +75,16 @@ CHECKS: Mapping[str, str] = {
     "policy.tdx.mrseam": "the TDX module's measurement is admitted",
     "policy.tdx.mrsignerseam": "the TDX module's signer is admitted",
     "policy.tdx.xfam": "the extended features are admitted",
+    "policy.tdx.pks": "the PKS bit is as wanted",
+    "policy.tdx.kl": "the KL bit is as wanted",
+    "policy.tdx.dynamic_platform": "what Intel certified about adding processors is as wanted",
+    "policy.tdx.cached_keys": "what Intel certified about cached platform keys is as wanted",
+    "policy.tdx.smt": "what Intel certified about sibling threads is as wanted",
+    "policy.tdx.tcb_date": "the oldest TCB level that counts is not older than the policy's date",
+    "policy.custody.denied": "no custody list that was given denies this machine",
+    "policy.custody.allowed": "a custodian whom the policy names allows this machine",
+    "policy.custody.site": "the machine stands at a site that the policy admits, as that custodian says",
+    "policy.custody.jurisdiction": "and in a jurisdiction that the policy admits",
     "policy.tdx.mrowner": "MROWNER is admitted",
     "policy.tdx.mrownerconfig": "MROWNERCONFIG is admitted",
     "policy.tdx.mr_service_td": "the service TDs are admitted (normally none)",
@@ -203,6 +215,10 @@ check that was not run is not a pass. They stand here in the order in which they
 is genuine, `binding.*` whether it is for us, `statement.*` and `events.*` whether it is what it says, `policy.*` whether it
 is what we want. Where no trust anchor was given at all, one more check, `anchors`, fails.
 
+The first and the last are here those of Intel TDX. The other kinds have theirs, each on a page of its own, with what is not
+checked and why: [TDX](kinds/tdx.md), [SGX](kinds/sgx.md), [SEV-SNP](kinds/snp.md), [TPM](kinds/tpm.md), [Nitro](kinds/nitro.md),
+[CCA](kinds/cca.md), [Azure](kinds/azure.md); and [event logs](event-logs.md).
+
 | check | passes if | fails usually because |
 |---|---|---|
 """
@@ -232,9 +248,7 @@ def appraised_checks() -> tuple[Check, ...]:
     with tempfile.TemporaryDirectory() as folder:
         installation = Installation.create(Path(folder) / "installation", now=now)
         chip = Chip(installation, mrtd=mrtd_for(image))
-        attester = Attester(
-            chip, lambda: installation.collateral(now), kind="tdx", keyset=keys.keyset, statement=statement
-        )
+        attester = Attester(chip, lambda: installation.bundle(now), kind="tdx", keyset=keys.keyset, statement=statement)
         bundle = attester.prove(nonce, PURPOSE_SESSION)
         anchor = installation_anchor("tdx", installation.root_pem)
     verdict = appraise(bundle, policy=policy, anchors=[anchor], nonce=nonce, purpose=PURPOSE_SESSION, now=now)

@@ -10,7 +10,7 @@ with instrumented():
 
     from strongroom.crypto import x509
     from strongroom.errors import StrongroomError
-    from strongroom.tee.tdx.pck import parse_extension
+    from strongroom.tee.dcap.pck import parse_extension
 
 
 def one(data: bytes) -> None:
@@ -28,7 +28,7 @@ def one(data: bytes) -> None:
 
 
 def seeds() -> list[bytes]:
-    found = samples.bundle().collateral
+    found = samples.collateral()
     chain = found.tcb_info_chain.encode()
     der = [c.public_bytes(Encoding.DER) for c in x509.load_chain(samples.installation().pck_chain.rstrip(b"\0"))]
     return [chain, found.pck_crl, found.root_ca_crl, *der]

@@ -10,7 +10,7 @@ with instrumented():
 
     from strongroom.crypto.x509 import load_chain
     from strongroom.errors import StrongroomError
-    from strongroom.tee.tdx.pck import SGX_EXTENSION, parse_extension
+    from strongroom.tee.dcap.pck import SGX_EXTENSION, parse_extension
 
 
 class Bearer:

@@ -1,4 +1,4 @@
-"""TDX quotes of versions 4 and 5, bare and with what a kernel leaves behind them."""
+"""TDX quotes of versions 4 and 5, with each body, bare and with what a kernel leaves behind them."""
 
 from contextlib import suppress
 
@@ -9,6 +9,7 @@ with instrumented():
 
     from strongroom.errors import StrongroomError
     from strongroom.tee.tdx.parse import parse_quote, trim
+    from strongroom_sim import Chip
 
 
 def one(data: bytes) -> None:
@@ -19,7 +20,9 @@ def one(data: bytes) -> None:
 
 def seeds() -> list[bytes]:
     quote = samples.bundle().evidence.quote
-    return [quote, quote + bytes(16)]
+    newer = Chip(samples.installation(), mrtd=bytes(48), tee_tcb_svn2=bytes(16))
+    extended = Chip(samples.installation(), mrtd=bytes(48), tee_tcb_svn2=bytes(16), service_tds=bytes(237))
+    return [quote, quote + bytes(16), newer.quote(bytes(64)), extended.quote(bytes(64))]
 
 
 if __name__ == "__main__":

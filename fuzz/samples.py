@@ -10,7 +10,7 @@ from strongroom.appraisal.policies import sign_policy, template, to_toml
 from strongroom.crypto.signatures import generate_ed25519, generate_p256, generate_p384, raw_public
 from strongroom.records.artifact import ArtifactKind, KeyWrap, RecipientKey, SealHeader
 from strongroom.records.digest import digest_bytes
-from strongroom.records.evidence import Evidence, EvidenceBundle, events_of
+from strongroom.records.evidence import Evidence, EvidenceBundle, IntelCollateral, events_of
 from strongroom.records.policy import Policy
 from strongroom.records.worker import Keyset, Statement
 from strongroom.sealed.manifest import LAYER_TYPE, Manifest
@@ -32,13 +32,20 @@ def installation() -> Installation:
 
 
 @functools.cache
+def collateral() -> IntelCollateral:
+    """What the installation signs about its platform."""
+    return installation().collateral(NOW)
+
+
 def bundle() -> EvidenceBundle:
     """Evidence with collateral."""
     chip = Chip(installation(), mrtd=mrtd_for(IMAGE))
     keyset = Keyset(bytes(32), bytes(1216), raw_public(ED25519), None, ("ehbp/1",), NOW + 1)
     statement = Statement("inference", IMAGE, None, (IMAGE,), IMAGE)
-    evidence = Evidence("tdx", chip.quote(bytes(64)), events_of(statement), bytes(32), "session", keyset, statement)
-    return EvidenceBundle(evidence, installation().collateral(NOW))
+    evidence = Evidence(
+        "tdx", chip.quote(bytes(64)), b"", events_of(statement), bytes(32), "session", keyset, statement
+    )
+    return EvidenceBundle(evidence, installation().bundle(NOW))
 
 
 def policy() -> Policy:

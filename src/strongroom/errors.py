@@ -9,6 +9,7 @@
     │   │   └── LeaseEnded                   revoked, expired or unknown lease
     │   ├── GrantInvalid                     a grant not signed by the measured broker, or of another context
     │   ├── SignatureInvalid                 a signature that does not hold
+    │   ├── CollateralStale                  a vendor's statement older than one that was seen before
     │   ├── SealBroken                       an artifact that was changed, cut or mixed
     │   ├── ChannelRefused                   the sealed channel would not carry this
     │   │   ├── RequestReplayed              an encapsulation seen before
@@ -107,6 +108,11 @@ class GrantInvalid(Refused):
 class SignatureInvalid(Refused):
     code = "signature.invalid"
     default_remedy = "Check the signer's public key; if it is right, the content was changed after signing."
+
+
+class CollateralStale(Refused):
+    code = "collateral.stale"
+    default_remedy = "Ask the vendor itself instead of a mirror or cache; somebody may be holding back what is newer."
 
 
 class SealBroken(Refused):

@@ -11,10 +11,12 @@ import inspect
 import json
 import os
 import re
+import shutil
 import signal
 import socket
 import subprocess
 import sys
+import tempfile
 from dataclasses import dataclass, field
 from functools import cache
 from pathlib import Path
@@ -22,10 +24,18 @@ from pathlib import Path
 import pytest
 
 from strongroom import errors
-from strongroom.appraisal.policies import from_toml
+from strongroom.appraisal.policies import from_toml, template
 from strongroom.demo.attacks import attacks
 from strongroom.records import codec
+from strongroom.records.digest import digest_bytes
+from strongroom.records.policy import Reference
 from strongroom.records.travelling import TRAVELLING
+from strongroom_sim import Installation
+from strongroom_sim.cca import CcaPlatform
+from strongroom_sim.nitro import NitroCloud
+from strongroom_sim.snp import SnpInstallation
+from strongroom_sim.subjects import Hardware, subjects
+from strongroom_sim.tpm import TpmMaker
 
 ROOT = Path(__file__).resolve().parents[2]
 PAGES = sorted(p for p in (*ROOT.glob("*.md"), *ROOT.glob("docs/**/*.md"), *ROOT.glob("changelog.d/*.md")))
@@ -34,7 +44,7 @@ BLOCK = re.compile(r"^```(\w*)\n(.*?)^```$", re.MULTILINE | re.DOTALL)
 BY_HAND = "# by hand:"
 PORT = re.compile(r"(?<=127\.0\.0\.1:)8\d{3}\b")
 HOSTS = {"127.0.0.1", "example.org", "localhost"}
-SPECIFICATIONS = {"github.com", "developers.google.com", "model_signing"}
+SPECIFICATIONS = {"github.com", "developers.google.com", "model_signing", "arm.com"}
 """Where formats that are not ours are specified; nothing is fetched from there."""
 
 
@@ -261,6 +271,27 @@ def test_a_service_stays_until_the_page_ends_and_must_say_what_the_page_says(she
     shell.background.clear()
 
 
+@cache
+def every_check():
+    """The id of every check that can be made of any kind of evidence: genuine, exposed, wanted, of logs and vouchers."""
+    now, folder = 1_790_000_000, Path(tempfile.mkdtemp(prefix="strongroom-docs-"))
+    made = Installation.create(folder / "intel", now=now), SnpInstallation.generate(now=now)
+    hardware = Hardware(*made, TpmMaker.generate(now=now), NitroCloud.create(now=now), CcaPlatform(), now)
+    shutil.rmtree(folder)
+    found = set(generator().CHECKS) | {"policy.custody", "tpm.ak.enrolment"}
+    found |= {f"{k}.{log}.{w}" for k in ("tdx", "tpm") for log in ("log", "cel") for w in LOG_CHECKS}
+    for name, subject in subjects(hardware).items():
+        registers = dict.fromkeys(subject.kind.registers, ("00",))
+        references = [Reference(digest_bytes(b"image"), name, registers)]
+        policy = template("docs", references=references, artifacts=[digest_bytes(b"model")], simulated=True, kind=name)
+        genuine = subject.judge(subject.good)
+        checks = *genuine.checks, *subject.kind.exposed(genuine), *subject.kind.wanted(genuine, policy)
+        found |= {check.id for check in checks}
+    return frozenset(found)
+
+
+LOG_CHECKS = ("parse", "replay", "digests", "events")
+
 # --- reference pages are what the code says -------------------------------------------------------------------------------
 
 
@@ -310,7 +341,7 @@ def test_every_attack_of_the_demo_stands_in_the_threat_model_with_its_error():
 
 def test_every_error_and_check_that_a_page_names_exists():
     kinds = [k for _, k in inspect.getmembers(errors, inspect.isclass) if issubclass(k, errors.StrongroomError)]
-    known = {kind.code for kind in kinds} | set(generator().CHECKS)
+    known = {kind.code for kind in kinds} | every_check()
     families = {name.partition(".")[0] for name in known if "." in name} - {"strongroom"}
     for page in PAGES:
         for name in re.findall(r"`([a-z]+(?:\.[a-z0-9_]+)+)`", page.read_text(encoding="utf-8")):

@@ -9,13 +9,17 @@ from pathlib import Path
 
 from strongroom.appraisal.policies import sign_policy, template
 from strongroom.crypto.hpke import ReleaseKey
-from strongroom.crypto.signatures import generate_p256
+from strongroom.crypto.signatures import generate_ed25519, generate_p256
 from strongroom.records import codec
+from strongroom.records.azure import AzureEvidence
 from strongroom.records.digest import digest_bytes
+from strongroom.records.envelope import Envelope
 from strongroom.records.job import JobSpec
 from strongroom.records.policy import Reference, Requirement
 from strongroom.records.receipt import Receipt, commitment
+from strongroom.records.reference import CustodyList, Machine, MeasuredInput, ReferenceValues
 from strongroom.records.release import PURPOSE_RELEASE, Grant, KeyRequest, ReleaseRequest, Use
+from strongroom.records.tpm import TpmEnrolment, TpmQuote
 from strongroom.records.worker import Configuration, Statement
 from strongroom.release.chain import chain_head
 from strongroom.release.client import BrokerClient
@@ -25,7 +29,11 @@ from strongroom.services.server import BackgroundServer
 from strongroom.tee.anchors import installation_anchor
 from strongroom.worker.attester import Attester
 from strongroom.worker.keys import WorkerKeys
-from strongroom_sim import Chip, Installation, mrtd_for
+from strongroom_sim import Chip, Installation, mrtd_for, reference_for
+from strongroom_sim.azure import AzureVm
+from strongroom_sim.broken.tpm import enrolled
+from strongroom_sim.snp import SnpChip, SnpInstallation
+from strongroom_sim.tpm import Tpm, TpmMaker
 
 HERE = Path(__file__).parent
 NOW = 1_800_000_000
@@ -44,8 +52,7 @@ def main(folder: Path) -> dict[str, object]:
             "inference", broker.identity.fingerprint, {"engine": "llama", "context": 2048}, None
         )
         statement = Statement("inference", image, None, (artifact,), configuration.digest)
-        zeros = "00" * 48
-        reference = Reference(image, mrtd=mrtd_for(image).hex(), rtmr0=zeros, rtmr1=zeros, rtmr2=zeros)
+        reference = reference_for(image)
         policy = replace(
             template("golden", references=[reference], artifacts=[artifact], simulated=True),
             configuration=Requirement(one_of=(configuration.digest,)),
@@ -55,7 +62,7 @@ def main(folder: Path) -> dict[str, object]:
         wrapped = client.wrap("model", b"an artifact's id", bytes(range(32)))
         keys = WorkerKeys.generate(now=NOW)
         device = Chip(installation, mrtd=mrtd_for(image))
-        collateral = installation.collateral(NOW)
+        collateral = installation.bundle(NOW)
         attester = Attester(device, lambda: collateral, kind="tdx", keyset=keys.keyset, statement=statement)
         challenge = client.challenge(PURPOSE_RELEASE)
         bundle = attester.prove(challenge.nonce, PURPOSE_RELEASE)
@@ -82,6 +89,9 @@ def main(folder: Path) -> dict[str, object]:
         "sum", digest_bytes(b"code"), "", (artifact,), ("--fast",), (ReleaseKey.generate().public,), 60, 1 << 20
     )
     return {
+        **signed_lists(reference, str(verdict.claims["ppid"])),
+        **of_tpms(),
+        "collateral": collateral,
         "configuration": configuration,
         "evidence-bundle": bundle,
         "grant": codec.decode(Grant, answer.grants[0].payload),
@@ -93,6 +103,31 @@ def main(folder: Path) -> dict[str, object]:
         "release-request": request,
         "statement": statement,
         "verdict": verdict,
+    }
+
+
+def signed_lists(reference: Reference, ppid: str) -> dict[str, object]:
+    """What builders and custodians sign."""
+    row = MeasuredInput(reference.image, "rtmr2", "EV_IPL", "00" * 48, "kernel_cmdline: /vmlinuz quiet")
+    machine = Machine("ppid", ppid, "allow", "hall 1", "DE")
+    return {
+        "reference-values": ReferenceValues("builder", 1, (reference,), (row,)),
+        "custody": CustodyList("custodian", 1, NOW, NOW + 86_400, (machine,)),
+    }
+
+
+def of_tpms() -> dict[str, object]:
+    """A quote of a TPM, a note of its enrolment, and the same TPM above a paravisor."""
+    maker = TpmMaker.generate(now=NOW)
+    tpm = Tpm(maker, NOW)
+    tpm.boot(b"image")
+    vm, hardware = AzureVm(tpm), SnpInstallation.generate(now=NOW)
+    chip = SnpChip(hardware, measurement=bytes(48), now=NOW)
+    note = Envelope.from_bytes(enrolled(tpm, generate_ed25519(), NOW).enrolment)
+    return {
+        "tpm-quote": codec.decode(TpmQuote, tpm.quote(bytes(32))),
+        "tpm-enrolment": codec.decode(TpmEnrolment, note.payload),
+        "azure-evidence": codec.decode(AzureEvidence, vm.evidence(chip.report, bytes(32))),
     }
 
 

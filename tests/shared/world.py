@@ -18,7 +18,7 @@ from strongroom.engines.confine import Confinement
 from strongroom.errors import EngineUnavailable
 from strongroom.records.artifact import ArtifactKind, KeyWrap
 from strongroom.records.digest import digest_bytes
-from strongroom.records.policy import Policy, Reference, Requirement
+from strongroom.records.policy import Policy, Requirement
 from strongroom.records.worker import Configuration
 from strongroom.release.broker import Broker
 from strongroom.release.client import BrokerClient
@@ -33,7 +33,7 @@ from strongroom.tee.anchors import installation_anchor
 from strongroom.worker.life import Place, State, Worker
 from strongroom.worker.workload import Workload
 from strongroom.workloads.inference.workload import InferenceWorkload
-from strongroom_sim import Chip, Installation, mrtd_for
+from strongroom_sim import Chip, Installation, mrtd_for, reference_for
 
 IMAGE = digest_bytes(b"image")
 ZEROS = "00" * 48
@@ -132,7 +132,7 @@ class World:
         return seal(source, registry, kind=ArtifactKind.MODEL, wrap=wrap, signer=self.owner, tag=tag).digest
 
     def make_policy(self, **changed: Any) -> Policy:
-        reference = Reference(IMAGE, mrtd=mrtd_for(IMAGE).hex(), rtmr0=ZEROS, rtmr1=ZEROS, rtmr2=ZEROS)
+        reference = reference_for(IMAGE)
         made = replace(
             template("policy", references=[reference], artifacts=[self.artifact], simulated=True),
             configuration=Requirement(one_of=(self.configuration.digest,)),
@@ -145,7 +145,7 @@ class World:
 
     def place(self, **chip: Any) -> Place:
         device = Chip(self.installation, **({"mrtd": mrtd_for(IMAGE)} | chip))
-        return Place("tdx", device, lambda: self.installation.collateral(int(time.time())), IMAGE, None)
+        return Place("tdx", device, lambda: self.installation.bundle(int(time.time())), IMAGE, None)
 
     def client(self, url: str, **changed: Any) -> Client:
         trust = {

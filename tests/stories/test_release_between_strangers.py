@@ -76,7 +76,7 @@ class Place:
         statement = Statement("inference", image, None, artifacts, configuration.digest)
         self.attester = Attester(
             self.chip,
-            lambda: story.installation.collateral(now),
+            lambda: story.installation.bundle(now),
             kind="tdx",
             keyset=self.keys.keyset,
             statement=statement,

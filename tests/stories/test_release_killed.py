@@ -126,5 +126,5 @@ def _attester(installation, fingerprint, now):
     keys = WorkerKeys.generate(now=now)
     configuration = Configuration("inference", fingerprint, {}, None)
     statement = Statement("inference", IMAGE, None, (MODEL,), configuration.digest)
-    chip, collateral = Chip(installation, mrtd=mrtd_for(IMAGE)), installation.collateral(now)
+    chip, collateral = Chip(installation, mrtd=mrtd_for(IMAGE)), installation.bundle(now)
     return Attester(chip, lambda: collateral, kind="tdx", keyset=keys.keyset, statement=statement)

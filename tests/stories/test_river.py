@@ -286,8 +286,8 @@ def test_an_older_policy_is_refused_and_a_newer_one_ends_the_worker_that_it_does
     before = river.lease(started)
     renewed = wait_for(lambda: (lease := river.lease(started)).renewals > before.renewals and lease)
     assert renewed.id == before.id, "a policy that still admits the worker lets it go on"
-    zeros = "00" * 48
-    reference = replace(newer.references[0], mrtd=zeros)
+    other = {**newer.references[0].registers, "mrtd": ("00" * 48,)}
+    reference = replace(newer.references[0], registers=other)
     assert river.put(replace(newer, version=newer.version + 1, references=(reference,))).code == 0
     outcome = started.process.outcome()
     assert (outcome.code, outcome.error) == (1, "appraisal.refused")

@@ -57,7 +57,7 @@ class Estate:
         self.signer.write_bytes(public_to_pem(self.owner.public_key()))
         self.anchor = self.root / "installation" / "root.pem"
         self.collateral = self.root / "installation" / "collateral.json"
-        self.collateral_record = self.installation.collateral(int(time.time()))
+        self.collateral_record = self.installation.bundle(int(time.time()))
         self.host = self.root / "host"
         self.host.mkdir()
 

@@ -14,7 +14,7 @@ import os
 import secrets
 import shutil
 import tempfile
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -29,7 +29,7 @@ from cryptography.hazmat.primitives.serialization import Encoding
 from strongroom.crypto import signatures
 from strongroom.errors import FileUnreadable, StrongroomError, UsageError
 from strongroom.records import codec
-from strongroom.records.evidence import Collateral
+from strongroom.records.evidence import Collateral, IntelCollateral
 from strongroom_sim import certificates, tcb
 from strongroom_sim.certificates import Platform
 
@@ -40,6 +40,10 @@ ROLES = {
     "tcb-signing": "Intel SGX TCB Signing",
 }
 """File name -> common name. Below the root, names are the roles that a verifier demands."""
+
+ISSUERS = {"root": "root", "platform-ca": "root", "tcb-signing": "root", "pck": "platform-ca"}
+CAS_BELOW = {"root": 1, "platform-ca": 0}
+"""How many CAs may stand below a CA."""
 
 COLLATERAL_LIFE = 30 * 86_400
 CLOCK_SKEW = 3_600
@@ -100,35 +104,76 @@ class Installation:
         """What a quote carries: PCK certificate, platform CA, root."""
         return b"".join(_pem(self.certificates[name]) for name in ("pck", "platform-ca", "root"))
 
-    def collateral(self, now: int, *, life: int = COLLATERAL_LIFE, revoked: tuple[str, ...] = ()) -> Collateral:
-        """Collateral issued an hour before `now`, good for `life` seconds; its CRLs list the roles `revoked`."""
+    def collateral(
+        self, now: int, *, kind: str = "tdx", life: int = COLLATERAL_LIFE, revoked: tuple[str, ...] = ()
+    ) -> IntelCollateral:
+        """Collateral of a kind, issued an hour before `now`, good for `life` seconds; its CRLs list the roles `revoked`."""
         issued, until = now - CLOCK_SKEW, now + life
         signing_chain = (_pem(self.certificates["tcb-signing"]) + self.root_pem).decode("ascii")
-        tcb_info = json.dumps(tcb.tcb_info(self.platform, _time(issued), _time(until)), separators=(",", ":"))
-        identity = json.dumps(tcb.qe_identity(_time(issued), _time(until)), separators=(",", ":"))
-        return Collateral(
+        make_info, make_identity = tcb.DOCUMENTS[kind]
+        tcb_info = json.dumps(make_info(self.platform, _time(issued), _time(until)), separators=(",", ":"))
+        identity = json.dumps(make_identity(_time(issued), _time(until)), separators=(",", ":"))
+        return IntelCollateral(
             tcb_info=tcb_info,
             tcb_info_signature=sign_raw(self.keys["tcb-signing"], tcb_info.encode()),
             tcb_info_chain=signing_chain,
             qe_identity=identity,
             qe_identity_signature=sign_raw(self.keys["tcb-signing"], identity.encode()),
             qe_identity_chain=signing_chain,
-            root_ca_crl=self._crl("root", ("platform-ca", "tcb-signing"), revoked, issued, until),
-            pck_crl=self._crl("platform-ca", ("pck",), revoked, issued, until),
+            root_ca_crl=self.crl("root", revoked, issued=issued, until=until),
+            pck_crl=self.crl("platform-ca", revoked, issued=issued, until=until),
             pck_crl_chain=(_pem(self.certificates["platform-ca"]) + self.root_pem).decode("ascii"),
         )
+
+    def bundle(self, now: int) -> Collateral:
+        """The same as evidence brings it along."""
+        return Collateral(intel=self.collateral(now))
 
     def renew(self, now: int) -> None:
         """Sign `collateral.json` anew; a reader sees the old or the new file, never a part."""
         draft = self.directory / ".collateral.json"
-        draft.write_bytes(codec.encode(self.collateral(now)))
+        draft.write_bytes(codec.encode(self.bundle(now)))
         draft.replace(self.directory / "collateral.json")
 
-    def _crl(self, issuer: str, below: tuple[str, ...], revoked: tuple[str, ...], issued: int, until: int) -> bytes:
-        serials = [self.certificates[name].serial_number for name in below if name in revoked]
+    def resigned(self, collateral: IntelCollateral, document: str, **changed: Any) -> IntelCollateral:
+        """`collateral` with members of `tcb_info` or `qe_identity` changed, signed anew by its rightful signer."""
+        content = json.loads(getattr(collateral, document)) | changed
+        text = json.dumps({name: value for name, value in content.items() if value is not None}, separators=(",", ":"))
+        signature = sign_raw(self.keys["tcb-signing"], text.encode())
+        if document == "tcb_info":
+            return replace(collateral, tcb_info=text, tcb_info_signature=signature)
+        return replace(collateral, qe_identity=text, qe_identity_signature=signature)
+
+    def reissued(self, role: str, now: int, *, platform: Platform | None = None, bare: bool = False) -> Installation:
+        """The same installation, whose certificate of one role was issued at `now`.
+
+        That of the PCK says what `platform` says, or, if `bare`, nothing.
+        """
+        issuer = ISSUERS[role]
+        stated = platform or self.platform
+        made = certificates.certificate(
+            self.certificates[role].subject,
+            self.keys[role].public_key(),
+            self.certificates[issuer].subject,
+            self.keys[issuer],
+            now=now,
+            ca_below=CAS_BELOW.get(role),
+            extension=certificates.sgx_extension(stated) if role == "pck" and not bare else None,
+        )
+        return replace(self, platform=stated, certificates=self.certificates | {role: made})
+
+    def crl(self, issuer: str, revoked: tuple[str, ...] = (), *, issued: int, until: int) -> bytes:
+        """The list of one CA's revoked certificates (DER), out of the roles `revoked`."""
+        below = [name for name, above in ISSUERS.items() if above == issuer and name in revoked and name != issuer]
+        serials = [self.certificates[name].serial_number for name in below]
         subject = self.certificates[issuer].subject
         crl = certificates.revocation_list(subject, self.keys[issuer], serials, issued=issued, until=until)
         return crl.public_bytes(Encoding.DER)
+
+    @classmethod
+    def ephemeral(cls, now: int) -> Installation:
+        """An installation that is never written: for tests."""
+        return cls._generate(Path("/dev/null"), now)
 
     @classmethod
     def _generate(cls, directory: Path, now: int) -> Installation:
@@ -143,7 +188,6 @@ class Installation:
         )
         root_name = certificates.name(f"{ROLES['root']} {secrets.token_hex(4)}")
         names = {name: certificates.name(common_name) for name, common_name in ROLES.items()} | {"root": root_name}
-        issuers = {"root": "root", "platform-ca": "root", "tcb-signing": "root", "pck": "platform-ca"}
         made = {
             name: certificates.certificate(
                 names[name],
@@ -151,10 +195,10 @@ class Installation:
                 names[issuer],
                 keys[issuer],
                 now=now,
-                ca_below={"root": 1, "platform-ca": 0}.get(name),
+                ca_below=CAS_BELOW.get(name),
                 extension=certificates.sgx_extension(platform) if name == "pck" else None,
             )
-            for name, issuer in issuers.items()
+            for name, issuer in ISSUERS.items()
         }
         return cls(directory, platform, keys, made)
 
@@ -178,8 +222,9 @@ def sign_raw(key: EllipticCurvePrivateKey, data: bytes) -> bytes:
 
 
 def _platform(stored: dict[str, Any]) -> Platform:
-    octets = {name: bytes.fromhex(stored[name]) for name in ("ppid", "instance_id", "fmspc", "pceid")}
-    return Platform(**octets, components=tuple(stored["components"]), pcesvn=stored["pcesvn"])
+    ppid, instance, fmspc, pceid = (bytes.fromhex(stored[name]) for name in ("ppid", "instance_id", "fmspc", "pceid"))
+    configuration = (bool(stored.get(name)) for name in ("dynamic", "cached_keys", "smt"))
+    return Platform(ppid, instance, fmspc, pceid, tuple(stored["components"]), stored["pcesvn"], *configuration)
 
 
 def _private(path: Path) -> EllipticCurvePrivateKey:

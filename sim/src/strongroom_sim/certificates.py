@@ -23,7 +23,7 @@ SKEW = timedelta(days=1)
 
 @dataclass(frozen=True, slots=True)
 class Platform:
-    """What the PCK certificate says of the simulated machine: 16 SVNs of the CPU, PCESVN, and identifiers."""
+    """What the PCK certificate says of the simulated machine: 16 SVNs of the CPU, PCESVN, identifiers, configuration."""
 
     ppid: bytes
     instance_id: bytes
@@ -31,6 +31,9 @@ class Platform:
     pceid: bytes
     components: tuple[int, ...]
     pcesvn: int
+    dynamic: bool = False
+    cached_keys: bool = False
+    smt: bool = False
 
 
 def name(common_name: str) -> x509.Name:
@@ -94,6 +97,7 @@ def sgx_extension(platform: Platform) -> bytes:
     """The contents of the SGX extension of a PCK certificate."""
     components = [*(_integer(svn) for svn in platform.components), _integer(platform.pcesvn)]
     tcb = [_member((2, index), value) for index, value in enumerate(components, start=1)]
+    stated = enumerate((platform.dynamic, platform.cached_keys, platform.smt), start=1)
     tcb.append(_member((2, 18), _element(0x04, bytes(platform.components))))
     members = [
         _member((1,), _element(0x04, platform.ppid)),
@@ -102,7 +106,7 @@ def sgx_extension(platform: Platform) -> bytes:
         _member((4,), _element(0x04, platform.fmspc)),
         _member((5,), _element(0x0A, b"\x01")),
         _member((6,), _element(0x04, platform.instance_id)),
-        _member((7,), _element(0x30, b"".join(_member((7, i), _element(0x01, b"\x00")) for i in (1, 2, 3)))),
+        _member((7,), _element(0x30, b"".join(_member((7, index), _truth(value)) for index, value in stated))),
     ]
     return _element(0x30, b"".join(members))
 
@@ -127,6 +131,10 @@ def _member(path: tuple[int, ...], value: bytes) -> bytes:
 
 def _integer(value: int) -> bytes:
     return _element(0x02, value.to_bytes(value.bit_length() // 8 + 1, "big"))
+
+
+def _truth(value: bool) -> bytes:  # noqa: FBT001 (what is encoded)
+    return _element(0x01, b"\xff" if value else b"\x00")
 
 
 def _element(tag: int, content: bytes) -> bytes:

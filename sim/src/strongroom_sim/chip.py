@@ -1,37 +1,38 @@
-"""A simulated TDX chip with one TD: registers, and quotes of version 4 over them.
+"""A simulated TDX chip with one TD: registers, and quotes over them.
 
-Knows: the bytes of a quote (Intel TDX DCAP Quoting Library API, appendix 3), the chain of keys under an installation.
-Does not know: how a guest reaches it (`abi`). A TD's registers live as long as the TD, so a new TD is a new `Chip`.
-Every quote says `strongroom-sim` in its signed header, besides hanging from an installation root.
+Knows: the bodies of quotes of versions 4 and 5 (Intel TDX DCAP Quoting Library API, appendix 3). Does not know: how keys
+are certified (`quoting`), or how a guest reaches it (`abi`). A TD's registers live as long as the TD, so a new TD is a
+new `Chip`. Every quote says `strongroom-sim` in its signed header, besides hanging from an installation root.
 """
 
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Iterable
 
-from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
-
-from strongroom.crypto import signatures
 from strongroom.errors import UsageError
 from strongroom_sim import tcb
-from strongroom_sim.ca import Installation, sign_raw
+from strongroom_sim.ca import Installation
+from strongroom_sim.quoting import MARK, QE_VENDOR, QuotingEnclave, header
+
+__all__ = ["MARK", "MRSEAM", "QE_VENDOR", "REPORT_DATA_BYTES", "XFAM", "ZERO", "Chip"]
 
 ZERO = bytes(48)
-QE_VENDOR = bytes.fromhex("939a7233f79c4ca9940a0db3957f0607")
-MARK = b"strongroom-sim".ljust(20, b"\0")
+TEE_TYPE = 0x81
 MRSEAM = hashlib.sha384(b"strongroom-sim/tdx-module/v1").digest()
 XFAM = bytes.fromhex("e700060000000000")
-SEPT_VE_DISABLE = 1 << 28
-DEBUG = 1 << 0
-AUTH_DATA = bytes(range(32))
+DEBUG, SEPT_VE_DISABLE = 0, 28
 REPORT_DATA_BYTES = 64
 REGISTERS = 4
+SERVICE_TDS_BYTES = 237
+"""What TD report 1.5 extended adds to 1.5."""
 
 
 class Chip:
     """One simulated TD.
 
-    What is measured of it is fixed at launch, but for its four run-time registers (48 bytes each).
+    What is measured of it is fixed at launch, but for its four run-time registers (48 bytes each). With `tee_tcb_svn2`
+    its quotes are of version 5 with a TD report 1.5, with `service_tds` besides with an extended one; else of version 4.
     """
 
     def __init__(
@@ -46,25 +47,33 @@ class Chip:
         rtmr1: bytes = ZERO,
         rtmr2: bytes = ZERO,
         mrseam: bytes = MRSEAM,
+        mrsignerseam: bytes = ZERO,
         xfam: bytes = XFAM,
         sept_ve_disable: bool = True,
         debug: bool = False,
+        attributes: Iterable[int] = (),
         tee_tcb_svn: bytes = tcb.TEE_TCB_SVN,
+        tee_tcb_svn2: bytes | None = None,
+        mr_service_td: bytes = ZERO,
+        service_tds: bytes | None = None,
+        vendor: bytes = QE_VENDOR,
         qe_svn: int = tcb.QE_SVN,
+        quoting_enclave: QuotingEnclave | None = None,
     ) -> None:
-        """The last four are for tests of what a verifier must notice."""
-        fixed = (mrtd, mrconfigid, mrowner, mrownerconfig, rtmr0, rtmr1, rtmr2, mrseam)
+        """`attributes` are the numbers of further bits that are set. The last three are for tests."""
+        fixed = (mrtd, mrconfigid, mrowner, mrownerconfig, rtmr0, rtmr1, rtmr2, mrseam, mrsignerseam, mr_service_td)
         if any(len(register) != len(ZERO) for register in fixed) or len(tee_tcb_svn) != 16 or len(xfam) != 8:  # noqa: PLR2004
             raise UsageError("a register of the simulated TD has the wrong size")
-        attributes = (SEPT_VE_DISABLE if sept_ve_disable else 0) | (DEBUG if debug else 0)
-        self._installation = installation
+        flags = {*attributes, *((SEPT_VE_DISABLE,) if sept_ve_disable else ()), *((DEBUG,) if debug else ())}
+        bits = sum(1 << flag for flag in flags)
         self._fixed = (
-            tee_tcb_svn + mrseam + ZERO + bytes(8) + attributes.to_bytes(8, "little") + xfam
+            tee_tcb_svn + mrseam + mrsignerseam + bytes(8) + bits.to_bytes(8, "little") + xfam
             + mrtd + mrconfigid + mrowner + mrownerconfig
         )  # fmt: skip
+        self._newer = b"" if tee_tcb_svn2 is None else tee_tcb_svn2 + mr_service_td + (service_tds or b"")
+        self._vendor = vendor
         self._rtmrs = [rtmr0, rtmr1, rtmr2, ZERO]
-        self._qe_svn = qe_svn
-        self._key = signatures.generate_p256()
+        self._qe = quoting_enclave or QuotingEnclave(installation, tcb.QE_PRODUCT, svn=qe_svn)
 
     @property
     def rtmrs(self) -> tuple[bytes, ...]:
@@ -77,47 +86,17 @@ class Chip:
             raise UsageError(f"register {register} cannot be extended by {len(measurement)} bytes")
         self._rtmrs[register] = hashlib.sha384(self._rtmrs[register] + measurement).digest()
 
+    def log(self) -> bytes:
+        """No firmware boots here, so it logs nothing."""
+        return b""
+
     def quote(self, report_data: bytes) -> bytes:
         """A quote over 64 bytes and the registers as they are now. Raises `UsageError`."""
         if len(report_data) != REPORT_DATA_BYTES:
             raise UsageError(f"report data of {len(report_data)} bytes where {REPORT_DATA_BYTES} are needed")
-        header = b"".join((_u16(4), _u16(2), _u32(0x81), bytes(4), QE_VENDOR, MARK))
-        signed = header + self._fixed + b"".join(self._rtmrs) + report_data
-        point = self._key.public_key().public_bytes(Encoding.X962, PublicFormat.UncompressedPoint)[1:]
-        qe_report = self._qe_report(point)
-        chain = self._installation.pck_chain
-        certification = b"".join(
-            (
-                qe_report,
-                sign_raw(self._installation.keys["pck"], qe_report),
-                _u16(len(AUTH_DATA)) + AUTH_DATA,
-                _u16(5) + _u32(len(chain)) + chain,
-            )
-        )
-        signature = sign_raw(self._key, signed) + point + _u16(6) + _u32(len(certification)) + certification
-        return signed + _u32(len(signature)) + signature
-
-    def _qe_report(self, point: bytes) -> bytes:
-        """The quoting enclave's SGX report (384 bytes), which holds the hash of the attestation key."""
-        return b"".join(
-            (
-                bytes(tcb.COMPONENTS),  # CPUSVN
-                bytes(4 + 28),  # MISCSELECT, reserved
-                tcb.QE_ATTRIBUTES,
-                hashlib.sha256(b"strongroom-sim/mrenclave/v1").digest(),
-                bytes(32),
-                tcb.QE_MRSIGNER,
-                bytes(96),
-                _u16(tcb.QE_PRODUCT) + _u16(self._qe_svn),
-                bytes(60),
-                hashlib.sha256(point + AUTH_DATA).digest() + bytes(32),
-            )
-        )
-
-
-def _u16(value: int) -> bytes:
-    return value.to_bytes(2, "little")
-
-
-def _u32(value: int) -> bytes:
-    return value.to_bytes(4, "little")
+        body = self._fixed + b"".join(self._rtmrs) + report_data + self._newer
+        if not self._newer:
+            return self._qe.quote(header(4, TEE_TYPE, self._vendor) + body, wrapped=True)
+        kind = 4 if len(self._newer) > SERVICE_TDS_BYTES else 3
+        size = kind.to_bytes(2, "little") + len(body).to_bytes(4, "little")
+        return self._qe.quote(header(5, TEE_TYPE, self._vendor) + size + body, wrapped=True)

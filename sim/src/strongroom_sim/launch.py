@@ -50,4 +50,5 @@ def mrconfigid_for(launch_spec: Digest | None) -> bytes:
 def reference_for(image: Digest) -> Reference:
     """The reference values of an image on a simulated platform."""
     zero = bytes(REGISTER_BYTES).hex()
-    return Reference(image=image, mrtd=mrtd_for(image).hex(), rtmr0=zero, rtmr1=zero, rtmr2=zero)
+    registers = {"mrtd": mrtd_for(image).hex(), "rtmr0": zero, "rtmr1": zero, "rtmr2": zero}
+    return Reference(image=image, kind="tdx", registers={name: (value,) for name, value in registers.items()})

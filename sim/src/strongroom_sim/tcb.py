@@ -1,11 +1,12 @@
-"""TCB info and QE identity of the simulated platform, in the shape of Intel's provisioning service (PCS API v4).
+"""TCB info and QE identity of the simulated platform, for TDX and SGX, in the shape of Intel's service (PCS API v4).
 
-Knows: three levels (up to date, out of date, revoked), so that a chip can be made to reach each. Does not know: keys.
+Knows: three levels (up to date, out of date, revoked), so that a chip or a platform can be made to reach each. Does not know: keys.
 """
 
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Callable, Mapping
 from typing import Any
 
 from strongroom_sim.certificates import Platform
@@ -19,6 +20,7 @@ ADVISORY = "STRONGROOM-SIM-SA-00001"
 QE_MRSIGNER = hashlib.sha256(b"strongroom-sim/quoting-enclave/v1").digest()
 QE_ATTRIBUTES = bytes.fromhex("11" + "00" * 15)
 QE_PRODUCT = 2
+SGX_QE_PRODUCT = 1
 QE_SVN = 4
 
 MODULE_SVN = 5
@@ -32,17 +34,11 @@ _STATUSES = {MODULE_SVN: "UpToDate", MODULE_SVN - 2: "OutOfDate", MODULE_SVN - 4
 
 
 def tcb_info(platform: Platform, issued: str, until: str) -> dict[str, Any]:
-    """TCB info, version 3, of the simulated family."""
+    """TCB info of TDX, version 3, of the simulated family."""
     signer = {"mrsigner": "00" * 48, "attributes": "00" * 8, "attributesMask": "FF" * 8}
     return {
         "id": "TDX",
-        "version": 3,
-        "issueDate": issued,
-        "nextUpdate": until,
-        "fmspc": platform.fmspc.hex().upper(),
-        "pceId": platform.pceid.hex().upper(),
-        "tcbType": 0,
-        "tcbEvaluationDataNumber": EVALUATION_NUMBER,
+        **_head(platform, issued, until),
         "tdxModule": signer,
         "tdxModuleIdentities": [
             {
@@ -55,10 +51,46 @@ def tcb_info(platform: Platform, issued: str, until: str) -> dict[str, Any]:
     }
 
 
+def sgx_tcb_info(platform: Platform, issued: str, until: str) -> dict[str, Any]:
+    """TCB info of SGX, version 3, of the simulated family."""
+    levels = [
+        _level({"sgxtcbcomponents": [{"svn": svn}] * 16, "pcesvn": PCESVN}, status) for svn, status in _STATUSES.items()
+    ]
+    return {"id": "SGX", **_head(platform, issued, until), "tcbLevels": levels}
+
+
 def qe_identity(issued: str, until: str) -> dict[str, Any]:
-    """The identity, version 2, of the simulated quoting enclave."""
+    """The identity, version 2, of the simulated quoting enclave for TDs."""
+    return _identity("TD_QE", QE_PRODUCT, issued, until)
+
+
+def sgx_qe_identity(issued: str, until: str) -> dict[str, Any]:
+    """The identity, version 2, of the simulated quoting enclave for enclaves."""
+    return _identity("QE", SGX_QE_PRODUCT, issued, until)
+
+
+DOCUMENTS: Mapping[str, tuple[Callable[[Platform, str, str], dict[str, Any]], Callable[[str, str], dict[str, Any]]]] = {
+    "tdx": (tcb_info, qe_identity),
+    "sgx": (sgx_tcb_info, sgx_qe_identity),
+}
+"""Kind -> how its TCB info and its QE identity are made."""
+
+
+def _head(platform: Platform, issued: str, until: str) -> dict[str, Any]:
     return {
-        "id": "TD_QE",
+        "version": 3,
+        "issueDate": issued,
+        "nextUpdate": until,
+        "fmspc": platform.fmspc.hex().upper(),
+        "pceId": platform.pceid.hex().upper(),
+        "tcbType": 0,
+        "tcbEvaluationDataNumber": EVALUATION_NUMBER,
+    }
+
+
+def _identity(enclave: str, product: int, issued: str, until: str) -> dict[str, Any]:
+    return {
+        "id": enclave,
         "version": 2,
         "issueDate": issued,
         "nextUpdate": until,
@@ -68,7 +100,7 @@ def qe_identity(issued: str, until: str) -> dict[str, Any]:
         "attributes": QE_ATTRIBUTES.hex().upper(),
         "attributesMask": "FBFFFFFFFFFFFFFF0000000000000000",
         "mrsigner": QE_MRSIGNER.hex().upper(),
-        "isvprodid": QE_PRODUCT,
+        "isvprodid": product,
         "tcbLevels": [_level({"isvsvn": QE_SVN}, "UpToDate")],
     }
 

@@ -6,10 +6,12 @@ A simulated level is never `affirming`: its status is `warning`, and the level s
 
 from __future__ import annotations
 
+import re
 from typing import Any
 
 from cryptography.hazmat.primitives.asymmetric.ec import EllipticCurvePrivateKey, EllipticCurvePublicKey
 
+from strongroom.appraisal.kinds import KINDS
 from strongroom.crypto import jose
 from strongroom.errors import MalformedRecord
 from strongroom.records import codec
@@ -18,18 +20,20 @@ from strongroom.records.verdict import Check, Level, Status, Verdict
 PROFILE = "tag:github.com,2023:veraison/ear"
 AFFIRMING, WARNING, CONTRAINDICATED, NONE = 2, 32, 96, 0
 STATUS = {AFFIRMING: "affirming", WARNING: "warning", CONTRAINDICATED: "contraindicated", NONE: "none"}
+_KIND = "|".join(KINDS)
 VECTOR = {
-    "instance-identity": ("tdx.pck", "tdx.root", "binding."),
-    "configuration": ("policy.tdx.", "statement.launch_spec", "policy.configuration"),
-    "executables": ("statement.image",),
-    "runtime-opaque": ("events.", "statement.events", "policy.artifacts", "policy.workload"),
-    "hardware": ("tdx.", "policy.level"),
+    "instance-identity": rf"binding\.|policy\.custody\.|({_KIND})\.(anchor|root|pck|chain|leaf|ak|cpak|crl)",
+    "configuration": rf"policy\.({_KIND})\b|statement\.launch_spec|policy\.(configuration|launch_spec)",
+    "executables": r"statement\.image",
+    "runtime-opaque": r"events\.|statement\.events|policy\.(artifacts|workload)",
+    "hardware": rf"({_KIND})\.|policy\.level",
 }
+"""Which checks make which claim of the trust vector: a pattern that the beginning of a check's id matches."""
 
 
 def to_token(verdict: Verdict, key: EllipticCurvePrivateKey, *, issuer: str) -> str:
     """Sign `verdict`; `issuer` is the fingerprint of whoever judged."""
-    vector = {name: _fold(verdict, prefixes) for name, prefixes in VECTOR.items()}
+    vector = {name: _fold(verdict, pattern) for name, pattern in VECTOR.items()}
     submodule: dict[str, Any] = {
         "ear.status": STATUS[_overall(verdict)],
         "ear.trustworthiness-vector": vector,
@@ -58,8 +62,8 @@ def from_token(token: str, public: EllipticCurvePublicKey) -> Verdict:
     return verdict
 
 
-def _fold(verdict: Verdict, prefixes: tuple[str, ...]) -> int:
-    checks = [check for check in verdict.checks if check.id.startswith(prefixes)]
+def _fold(verdict: Verdict, pattern: str) -> int:
+    checks = [check for check in verdict.checks if re.match(pattern, check.id)]
     return _tier(checks, verdict.level)
 
 

@@ -1,4 +1,4 @@
-"""Without an owner's wishes: is this quote genuine, and is it open to its host? Not: is it what anybody wants.
+"""Without an owner's wishes: is this evidence genuine, and is it open to its host? Not: is it what anybody wants.
 
 Knows: the checks that need no policy. Does not know: reference values; those checks are listed as not-run, so the verdict
 never accepts. `genuine` says whether everything that was run passed.
@@ -6,15 +6,20 @@ never accepts. `genuine` says whether everything that was run passed.
 
 from __future__ import annotations
 
+import hmac
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from strongroom.appraisal.appraise import level_of
+from strongroom.appraisal.appraise import excuse_revocation, level_of
+from strongroom.appraisal.kinds import kind_of
 from strongroom.records.digest import digest_bytes
 from strongroom.records.evidence import Collateral
-from strongroom.records.verdict import Status, Verdict, all_passed, judged, not_run
+from strongroom.records.policy import Requirement
+from strongroom.records.verdict import Verdict, all_passed, judged, not_run
 from strongroom.tee.anchors import TrustAnchor
-from strongroom.tee.tdx import parse_quote, verify
+
+CHECKED = Requirement(one_of=("checked",))
+UNASKED = ("statement.image", "policy.custody", "policy.level")
 
 
 @dataclass(frozen=True, slots=True)
@@ -26,21 +31,31 @@ class GenuineVerdict:
 
 
 def appraise_genuine(
-    quote: bytes, collateral: Collateral, anchors: Sequence[TrustAnchor], *, report_data: bytes | None, now: int
+    kind: str,
+    quote: bytes,
+    log: bytes,
+    *,
+    collateral: Collateral,
+    anchors: Sequence[TrustAnchor],
+    report_data: bytes | None,
+    now: int,
+    revocation: Requirement = CHECKED,
 ) -> GenuineVerdict:
-    """Judge a bare quote at `now`; `report_data` (64 bytes) is compared if given. Raises `MalformedEvidence`."""
-    genuine = verify(parse_quote(quote), collateral, anchors, now)
-    checks = list(genuine.checks)
-    attributes = genuine.claims.get("td_attributes")
-    debug = isinstance(attributes, str) and bool(int(attributes[:2], 16) & 1)
-    checks.append(judged("policy.tdx.debug", isinstance(attributes, str) and not debug, "TD attribute bit 0"))
+    """Judge bare evidence at `now`; what it binds must equal `report_data` if that is given. Raises `MalformedEvidence`.
+
+    `revocation` may excuse a revocation list that was not given, as a policy may.
+    """
+    found = kind_of(kind)
+    genuine = found.judge(quote, log, collateral=collateral, anchors=anchors, now=now)
+    genuine = excuse_revocation(genuine, revocation)
+    checks = [*genuine.checks, *found.exposed(genuine)]
     if report_data is not None:
-        checks.append(judged("binding.report_data", genuine.claims.get("report_data") == report_data.hex(), "as given"))
+        bound = str(genuine.claims.get("report_data", ""))
+        checks.append(judged("binding.report_data", hmac.compare_digest(bound, report_data.hex()), "as given"))
     holds = all_passed(checks)
-    reason = "no policy was given"
-    checks += [not_run(name, reason) for name in ("statement.image", "policy.level", "policy.tdx.tcb_status")]
+    checks += [not_run(name, "no policy was given") for name in UNASKED]
     verdict = Verdict(
-        level=level_of(genuine, genuine_holds=all_passed(genuine.checks)),
+        level=level_of(found, genuine),
         checks=tuple(checks),
         claims=dict(genuine.claims),
         evidence=digest_bytes(quote),
@@ -48,4 +63,4 @@ def appraise_genuine(
         purpose="none",
         time=now,
     )
-    return GenuineVerdict(verdict, holds and not any(check.status is Status.FAIL for check in checks))
+    return GenuineVerdict(verdict, holds)

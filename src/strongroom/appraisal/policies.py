@@ -8,11 +8,13 @@ from __future__ import annotations
 import tomllib
 from collections.abc import Sequence
 
+from strongroom.appraisal.kinds import kind_of
+from strongroom.appraisal.sections import SECTIONS
 from strongroom.crypto.signatures import PublicKey, SigningKey, open_envelope, sign_envelope
 from strongroom.errors import MalformedRecord
 from strongroom.records import codec
 from strongroom.records.envelope import Envelope
-from strongroom.records.policy import Policy, Reference, Requirement, TdxPolicy
+from strongroom.records.policy import KINDS, CustodyPolicy, Policy, Reference, Requirement
 from strongroom.records.verdict import Level
 
 PAYLOAD_TYPE = "application/vnd.strongroom.policy.v1+json"
@@ -29,7 +31,7 @@ def from_toml(text: str) -> Policy:
         raise MalformedRecord(
             f"this policy is not TOML: {error}", remedy="Start from `strongroom policy new`."
         ) from None
-    return codec.from_json(Policy, {"type": Policy.TYPE, **members})
+    return codec.from_json(Policy, {"type": Policy.TYPE, **dict.fromkeys(KINDS), **members})
 
 
 def sign_policy(policy: Policy, key: SigningKey) -> Envelope:
@@ -46,8 +48,9 @@ def to_toml(policy: Policy) -> str:
     """A policy as people write it; `from_toml` reads it back to the same record."""
     value = codec.to_json(policy)
     del value["type"]
-    tables = {"tdx": value.pop("tdx")}
+    tables = {kind: members for kind in KINDS if (members := value.pop(kind)) is not None}
     references = value.pop("references")
+    tables = {"custody": value.pop("custody"), **tables}
     lines = [f"{name} = {_toml(member)}" for name, member in value.items()]
     for reference in references:
         lines += ["", "[[references]]", *(f"{name} = {_toml(member)}" for name, member in reference.items())]
@@ -74,36 +77,30 @@ def template(
     artifacts: Sequence[str],
     simulated: bool,
     workload: str = "inference",
+    kind: str = "tdx",
 ) -> Policy:
     """A policy to start from: strict where a value is known, and a reason wherever any value is admitted.
 
-    `simulated` makes a policy for a simulated TEE; it then accepts nothing else.
+    `kind` is that of the evidence. `simulated` makes a policy for a simulated TEE; it then accepts nothing else.
     """
-    zeros = Requirement(one_of=("00" * 48,))
     reason = "not known yet: pin it as soon as it is"
     return Policy(
         id=identifier,
         version=1,
-        levels=(Level.SIMULATED,) if simulated else (Level.CONFIDENTIAL,),
+        levels=(Level.SIMULATED if simulated else kind_of(kind).level,),
         references=tuple(references),
+        builders=(),
+        revocation=Requirement(one_of=("checked",)),
+        custody=CustodyPolicy(
+            custodians=Requirement(any=reason),
+            minimum=1,
+            sites=Requirement(any=reason),
+            jurisdictions=Requirement(any=reason),
+        ),
         workload=Requirement(one_of=(workload,)),
         artifacts=Requirement(one_of=tuple(artifacts)),
         configuration=Requirement(any=reason),
         launch_spec=Requirement(any=reason),
-        tdx=TdxPolicy(
-            mrseam=Requirement(any="any module that Intel's TCB info admits"),
-            mrsignerseam=zeros,
-            xfam=Requirement(any="extended features do not weaken isolation"),
-            debug=Requirement(one_of=("0",)),
-            sept_ve_disable=Requirement(one_of=("1",)),
-            perfmon=Requirement(one_of=("0",)),
-            migratable=Requirement(one_of=("0",)),
-            mrowner=zeros,
-            mrownerconfig=zeros,
-            mr_service_td=Requirement(one_of=("", "00" * 48)),
-            tcb_status=Requirement(one_of=("UpToDate",)),
-            advisories=Requirement(one_of=("none",)),
-            tcb_evaluation_minimum=1,
-        ),
         lease_seconds=300,
+        **dict.fromkeys(KINDS) | {name: make() for name, make in SECTIONS[kind].items()},
     )

@@ -2,53 +2,84 @@
 
 Knows: which register vouches for which member of the workload statement. Does not know: how registers are quoted (`tee`).
 
-    image           MRTD and RTMR0-2 equal the reference values of that image
-    launch_spec     MRCONFIGID equals SHA-384 of the framed launch-spec digest
-    workload, configuration, artifacts   the events that replay to RTMR3, written by an image that is itself a reference
+    image           the kind's registers equal the reference values of that image
+    launch_spec     the kind's register of launch (MRCONFIGID, HOST_DATA) holds the hash of the framed digest
+    workload, configuration, artifacts   the events that replay to the run-time register, written by an image that is
+                    itself a reference; where a kind has no such register, what that image put into its bound statement
 """
 
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 
+from strongroom.appraisal.kinds import Kind
 from strongroom.records.digest import Digest, frame
-from strongroom.records.evidence import Evidence, events_of
+from strongroom.records.evidence import Event, Evidence, events_of
 from strongroom.records.policy import Policy, Reference, Requirement
 from strongroom.records.verdict import Check, Status, judged, not_run
 from strongroom.records.worker import Statement
-from strongroom.tee.tdx import replay
 
 LAUNCH_SPEC_TAG = "strongroom/launch-spec/v1"
-REGISTERS = ("mrtd", "rtmr0", "rtmr1", "rtmr2")
+Claims = Mapping[str, str | int]
 
 
-def mrconfigid(launch_spec: Digest | None) -> str:
-    """What MRCONFIGID must hold, as hexadecimal: SHA-384 of the framed digest, or zeros where nothing was specified."""
+def launch_register(launch_spec: Digest | None, algorithm: str = "sha384") -> str:
+    """What a register of launch must hold, as hexadecimal: the hash of the framed digest, or zeros where none was given."""
     if launch_spec is None:
-        return "00" * 48
-    return hashlib.sha384(frame(LAUNCH_SPEC_TAG, launch_spec.encode("ascii"))).hexdigest()
+        return "00" * hashlib.new(algorithm).digest_size
+    return hashlib.new(algorithm, frame(LAUNCH_SPEC_TAG, launch_spec.encode("ascii"))).hexdigest()
 
 
-def check_statement(evidence: Evidence, claims: Mapping[str, str | int], policy: Policy) -> list[Check]:
-    """Whether each member of the statement is vouched for by a register; where its register is not, it is not-run."""
-    statement = evidence.statement
-    image = _check_image(statement.image, claims, policy.references)
-    checks = [
-        image,
-        judged("statement.launch_spec", claims.get("mrconfigid") == mrconfigid(statement.launch_spec), "MRCONFIGID"),
-    ]
+def replay(events: Iterable[Event], algorithm: str = "sha384") -> str:
+    """What a run-time register holds after `events`, in their order, from zeros; as hexadecimal."""
+    register = bytes(hashlib.new(algorithm).digest_size)
+    for event in events:
+        register = hashlib.new(algorithm, register + event.measured(algorithm)).digest()
+    return register.hex()
+
+
+def check_statement(
+    evidence: Evidence, kind: Kind, claims: Claims, references: Iterable[Reference], *, bound: bool
+) -> list[Check]:
+    """Whether each member of the statement is vouched for by a register; where its register is not, it is not-run.
+
+    `bound` says whether the hardware signed over this very statement.
+    """
+    image = _check_image(evidence.statement.image, kind, claims, references)
+    checks = [image, _check_launch(evidence.statement.launch_spec, kind, claims)]
     if image.status is not Status.PASS:
         reason = "the image that wrote these events is not a reference"
         return [*checks, not_run("events.replay", reason), not_run("statement.events", reason)]
-    replayed = replay(evidence.events).hex() == claims.get("rtmr3")
-    checks.append(judged("events.replay", replayed, f"{len(evidence.events)} events, RTMR3"))
-    checks.append(
-        judged("statement.events", evidence.events == events_of(statement), "workload, configuration, artifacts")
+    return [*checks, *_check_events(evidence, kind, claims, bound=bound)]
+
+
+def _check_launch(launch_spec: Digest | None, kind: Kind, claims: Claims) -> Check:
+    if kind.launch_spec is None:
+        reason = f"{kind.name} measures no launch specification"
+        return judged("statement.launch_spec", launch_spec is None, reason)
+    name, algorithm = kind.launch_spec
+    return judged("statement.launch_spec", claims.get(name) == launch_register(launch_spec, algorithm), name)
+
+
+def _check_events(evidence: Evidence, kind: Kind, claims: Claims, *, bound: bool) -> list[Check]:
+    said = evidence.events == events_of(evidence.statement)
+    what = "workload, configuration, artifacts"
+    if kind.runtime is None:
+        return [
+            judged("events.replay", bound, f"{kind.name} has no run-time register; the measured image bound them"),
+            judged("statement.events", said, what)
+            if bound
+            else not_run("statement.events", "the statement is not bound"),
+        ]
+    name = kind.runtime.claim
+    replayed = replay(evidence.events, kind.runtime.algorithm) == claims.get(name)
+    return [
+        judged("events.replay", replayed, f"{len(evidence.events)} events, {name}"),
+        judged("statement.events", said, what)
         if replayed
-        else not_run("statement.events", "the events do not replay to RTMR3")
-    )
-    return checks
+        else not_run("statement.events", f"the events do not replay to {name}"),
+    ]
 
 
 def check_wanted(statement: Statement, policy: Policy) -> list[Check]:
@@ -61,12 +92,17 @@ def check_wanted(statement: Statement, policy: Policy) -> list[Check]:
     ]
 
 
-def _check_image(image: Digest, claims: Mapping[str, str | int], references: tuple[Reference, ...]) -> Check:
-    candidates = [reference for reference in references if reference.image == image]
+def _check_image(image: Digest, kind: Kind, claims: Claims, references: Iterable[Reference]) -> Check:
+    candidates = [found for found in references if (found.image, found.kind) == (image, kind.name)]
     if not candidates:
-        return judged("statement.image", False, f"no reference values for image {image}")
+        return judged("statement.image", False, f"no reference values of {kind.name} for image {image}")
+    differing: list[str] = []
     for reference in candidates:
-        differing = [name for name in REGISTERS if getattr(reference, name) != claims.get(name)]
+        differing = [
+            name
+            for name in dict.fromkeys((*kind.registers, *reference.registers))
+            if claims.get(name) not in reference.registers.get(name, ())
+        ]
         if not differing:
             return judged("statement.image", True, image)
     return judged("statement.image", False, f"{', '.join(differing)} differ from the reference values of {image}")

@@ -8,11 +8,12 @@ from pathlib import Path
 
 import click
 
+from strongroom.bench.figures import Figure
 from strongroom.cli import output
 
 
 @click.command("bench", short_help="figures of this machine, as ratios to a named baseline")
-@click.argument("name", type=click.Choice(["inference"]))
+@click.argument("name", type=click.Choice(["inference", "verify"]))
 @click.option(
     "--pairs",
     type=click.IntRange(5),
@@ -33,12 +34,9 @@ from strongroom.cli import output
 def bench_command(name: str, pairs: int, tokens: int, model: Path | None, save: Path | None, *, as_json: bool) -> None:
     """Measure NAME. Exit 0 if every goal is met; 1 if one is missed or not resolved."""
     from strongroom.bench import figures
-    from strongroom.bench.inference import inference
-    from strongroom.demo.model import fetch_model
 
-    found = inference(
-        model or fetch_model(), pairs=pairs, tokens=tokens, progress=output.Progress(f"bench {name}", quiet=as_json)
-    )
+    progress = output.Progress(f"bench {name}", quiet=as_json)
+    found = _inference(model, pairs, tokens, progress) if name == "inference" else _verify(pairs, progress)
     document = {
         "name": name,
         "machine": figures.machine(),
@@ -60,3 +58,16 @@ def bench_command(name: str, pairs: int, tokens: int, model: Path | None, save: 
         )  # fmt: skip
     if any(figure.verdict != "met" for figure in found):
         raise click.exceptions.Exit(1)
+
+
+def _inference(model: Path | None, pairs: int, tokens: int, progress: output.Progress) -> list[Figure]:
+    from strongroom.bench.inference import inference
+    from strongroom.demo.model import fetch_model
+
+    return inference(model or fetch_model(), pairs=pairs, tokens=tokens, progress=progress)
+
+
+def _verify(pairs: int, progress: output.Progress) -> list[Figure]:
+    from strongroom.bench.verify import verify
+
+    return verify(pairs=pairs, progress=progress)

@@ -6,11 +6,13 @@ import asyncio
 import json
 import sys
 from pathlib import Path
+from typing import Any
 
 import click
 
 from strongroom.cli import output
-from strongroom.cli.remote import load_anchors
+from strongroom.cli.evidence_files import read_known
+from strongroom.cli.remote import load_anchors, signed_options
 from strongroom.crypto.signatures import public_from_pem
 from strongroom.errors import UsageError
 
@@ -31,11 +33,12 @@ def broker_command() -> None:
     "--owner", "owners", multiple=True, required=True, metavar="FILE", help="Public key of an owner; repeatable."
 )
 @click.option("--anchor", metavar="FILE", help="PEM of an installation root, for simulated TEEs (development only).")
+@signed_options
 @click.option("--profile", type=click.Choice(["production", "development"]), default="production", show_default=True)
 @click.option("--listen", default="127.0.0.1:8600", show_default=True, metavar="HOST:PORT")
 @output.json_option
 def serve(
-    state: Path, owners: tuple[str, ...], anchor: str | None, profile: str, listen: str, *, as_json: bool
+    state: Path, owners: tuple[str, ...], anchor: str | None, profile: str, listen: str, *, as_json: bool, **signed: Any
 ) -> None:
     """Serve until told to stop. Prints the fingerprint that owners and workers name."""
     from cryptography.hazmat.primitives.asymmetric.ec import EllipticCurvePublicKey
@@ -51,7 +54,8 @@ def serve(
         if not isinstance(key, EllipticCurvePublicKey):
             raise UsageError(f"{path} is not a key on P-256", remedy="Make one with `strongroom keys new`.")
         keys.append(key)
-    broker = open_broker(state, anchors=load_anchors(anchor), owners=keys, profile=profile)
+    known = read_known(**signed)
+    broker = open_broker(state, anchors=load_anchors(anchor), owners=keys, profile=profile, known=known)
 
     def ready(url: str) -> None:
         fingerprint = broker.identity.fingerprint

@@ -1,26 +1,59 @@
-"""`strongroom evidence`: show what evidence says, verify whether it holds."""
+"""`strongroom evidence`: collect it, show what it says, verify whether it holds."""
 
 from __future__ import annotations
 
+import dataclasses
 import time
+from pathlib import Path
 from typing import Any
 
 import click
 
 from strongroom.appraisal import appraise
-from strongroom.appraisal.genuine import appraise_genuine
+from strongroom.appraisal.formats import Presented, collateral_of
+from strongroom.appraisal.genuine import CHECKED, appraise_genuine
+from strongroom.appraisal.kinds import kind_of
 from strongroom.cli import output
-from strongroom.cli.evidence_files import Found, read_collateral, read_evidence
-from strongroom.cli.remote import load_anchors, load_policy
+from strongroom.cli.evidence_files import read_collateral, read_evidence, read_known
+from strongroom.cli.output import Moment
+from strongroom.cli.remote import load_anchors, load_policy, signed_options
 from strongroom.errors import SimulationNotAccepted, UsageError
-from strongroom.records.evidence import Collateral, EvidenceBundle
+from strongroom.records import binding
+from strongroom.records.evidence import EvidenceBundle
+from strongroom.records.policy import Requirement
 from strongroom.records.verdict import Level, Verdict
-from strongroom.tee.tdx import parse_quote
+
+GENUINE = "genuine, not yet trusted"
 
 
-@click.group("evidence", short_help="what a TEE says of itself: show it, verify it")
+@click.group("evidence", short_help="what a TEE says of itself: collect it, show it, verify it")
 def evidence_command() -> None:
-    """What a TEE says of itself: show it, verify it, offline."""
+    """What a TEE says of itself: collect it, show it, verify it, offline."""
+
+
+@evidence_command.command("collect")
+@click.option(
+    "--nonce", required=True, metavar="HEX", help="What the evidence must bind: 64 bytes, or up to 64 for a TPM."
+)
+@click.option("--kind", metavar="NAME", help="tdx, snp, cca, nitro or tpm; else the first that is there.")
+@click.option("--tee-root", default="/", type=click.Path(path_type=Path, file_okay=False), help="For simulated TEEs.")
+@click.option("-o", "--output", "target", required=True, type=click.Path(dir_okay=False, path_type=Path))
+@click.option("--log", type=click.Path(dir_okay=False, path_type=Path), help="Write the firmware's event log here.")
+@output.json_option
+def collect(nonce: str, kind: str | None, tee_root: Path, target: Path, log: Path | None, *, as_json: bool) -> None:
+    """Ask the TEE of this machine for evidence, in its vendor's form."""
+    from strongroom.worker.devices import find_device
+
+    found, device = find_device(tee_root, kind)
+    quote = device.quote(_nonce(nonce))
+    output.write_file(target, quote)
+    written = device.log() if log is not None else b""
+    if log is not None and written:
+        output.write_file(log, written)
+    if as_json:
+        output.print_json({"kind": found, "file": str(target), "bytes": len(quote), "log_bytes": len(written)})
+    else:
+        click.echo(f"{target}: {found}, {len(quote)} bytes{f'; {log}: {len(written)} bytes' if written else ''}")
 
 
 @evidence_command.command("show")
@@ -31,60 +64,85 @@ def show(path: str, *, as_json: bool) -> None:
     found = read_evidence(path)
     claims = _claims(found)
     if as_json:
-        output.print_json({"kind": "tdx", "verified": False, "claims": claims})
+        output.print_json({"kind": found.kind, "verified": False, "claims": claims})
     else:
         width = max(len(name) for name in claims)
-        click.echo("claims, not verified:")
+        click.echo(f"{found.kind}; claims, not verified:")
         for name, value in claims.items():
             click.echo(f"  {name.ljust(width)}  {value}")
 
 
 @evidence_command.command("verify")
 @click.argument("path")
-@click.option("--collateral", metavar="FILE", help="What Intel signs about the platform, where PATH does not bring it.")
+@click.option(
+    "--collateral",
+    multiple=True,
+    metavar="DIR|FILE",
+    help="What the vendor signs about the hardware, where PATH does not bring it: any number of files or folders.",
+)
 @click.option("--policy", metavar="FILE", help="What you want of the place; without it, only genuineness is judged.")
 @click.option("--owner", metavar="FILE", help="Public key of who signed the policy.")
-@click.option("--anchor", metavar="FILE", help="PEM of an installation root, for simulated TEEs.")
+@signed_options
+@click.option("--anchor", multiple=True, metavar="FILE", help="Installation roots (PEM), for simulated TEEs.")
 @click.option("--accept-simulated", is_flag=True, help="Go on with a simulated TEE, which protects nothing.")
-@click.option("--nonce", metavar="HEX", help="The nonce you chose; without it, freshness is not judged.")
-@click.option("--at", type=int, metavar="SECONDS", help="Judge as of this moment (Unix seconds); else now.")
+@click.option("--any-revocation", metavar="REASON", help="Go on without a revocation list that nobody gave.")
+@click.option("--log", metavar="FILE", help="The firmware's event log, where PATH does not bring it.")
+@click.option("--nonce", metavar="HEX", help="What the evidence must bind; without it, freshness is not judged.")
+@click.option("--at", type=Moment(), help="Judge as of this moment (Unix seconds, or ISO 8601); else now.")
 @output.json_option
 def verify(
-    path: str, collateral: str | None, nonce: str | None, at: int | None, *, as_json: bool, **trust: Any
+    path: str, nonce: str | None, at: int | None, any_revocation: str | None, *, as_json: bool, **given: Any
 ) -> None:
-    """Judge the evidence in PATH. Exit 0 accepted, 1 refused, 3 unreadable."""
+    """Judge the evidence in PATH. Exit 0 accepted, 1 refused, 3 unreadable.
+
+    Without --policy the built-in policy `genuine` applies: everything that needs no owner's wishes. Measurements and
+    custody are then not judged, and the output says so.
+    """
     found = read_evidence(path)
+    if given["log"] is not None:
+        found = dataclasses.replace(found, log=output.read_file(given["log"]))
     now = int(time.time()) if at is None else at
-    anchors = load_anchors(trust["anchor"])
-    if trust["policy"] is None:
-        bundle = found.bundle
-        known = read_collateral(collateral) if collateral else bundle.collateral if bundle else None
-        if known is None:
-            raise UsageError("a bare quote needs collateral", remedy="Name it with --collateral.")
-        judged = appraise_genuine(found.quote, known, anchors, report_data=None, now=now)
-        _finish(judged.verdict, accepted=judged.genuine, note="genuine, not yet trusted", as_json=as_json, **trust)
+    collateral = collateral_of(found, read_collateral(given["collateral"], now))
+    anchors = load_anchors(*given["anchor"])
+    told = {"as_json": as_json, "accept_simulated": given["accept_simulated"]}
+    if given["policy"] is None:
+        judged = appraise_genuine(
+            found.kind,
+            found.quote,
+            found.log,
+            collateral=collateral,
+            anchors=anchors,
+            report_data=_bound(found, _nonce(nonce)) if nonce else None,
+            now=now,
+            revocation=Requirement(any=any_revocation) if any_revocation else CHECKED,
+        )
+        _finish(judged.verdict, accepted=judged.genuine, note=GENUINE, **told)
         return
     if found.bundle is None:
         raise UsageError("a policy judges a worker's evidence, not a bare quote", remedy="Leave --policy out.")
-    bundle = _with_collateral(found.bundle, read_collateral(collateral) if collateral else None)
+    if any_revocation:
+        raise UsageError("a policy says itself what may be missing", remedy="Leave --any-revocation out.")
+    evidence = found.bundle.evidence
     verdict = appraise(
-        bundle,
-        policy=load_policy(trust["policy"], trust["owner"]),
+        EvidenceBundle(dataclasses.replace(evidence, log=found.log), collateral),
+        policy=load_policy(given["policy"], given["owner"]),
         anchors=anchors,
-        nonce=_nonce(nonce) if nonce else bundle.evidence.nonce,
-        purpose=bundle.evidence.purpose,
+        nonce=_nonce(nonce) if nonce else evidence.nonce,
+        purpose=evidence.purpose,
         now=now,
+        known=read_known(given["references"], given["custody"], given["signers"]),
     )
     note = "accepted" if nonce else "accepted, freshness not judged"
-    _finish(verdict, accepted=verdict.accepted, note=note, as_json=as_json, **trust)
+    _finish(verdict, accepted=verdict.accepted, note=note, **told)
 
 
-def _finish(verdict: Verdict, *, accepted: bool, note: str, as_json: bool, accept_simulated: bool, **_: Any) -> None:
+def _finish(verdict: Verdict, *, accepted: bool, note: str, as_json: bool, accept_simulated: bool) -> None:
     if as_json:
         output.print_json(
             {
                 "accepted": accepted and (verdict.level is not Level.SIMULATED or accept_simulated),
                 "level": verdict.level.value,
+                "note": note if accepted else "refused",
                 "checks": output.checks_json(verdict.checks),
                 "claims": dict(verdict.claims),
             }
@@ -100,10 +158,8 @@ def _finish(verdict: Verdict, *, accepted: bool, note: str, as_json: bool, accep
         raise SimulationNotAccepted("this evidence comes from a simulated TEE, which protects nothing")
 
 
-def _claims(found: Found) -> dict[str, str]:
-    quote = parse_quote(found.quote)
-    body = quote.body
-    claims = {name: value.hex() for name in body.__slots__ if isinstance(value := getattr(body, name), bytes)}
+def _claims(found: Presented) -> dict[str, str | int]:
+    claims = kind_of(found.kind).stated(found.quote)
     if found.bundle is not None:
         statement = found.bundle.evidence.statement
         claims |= {
@@ -118,8 +174,19 @@ def _claims(found: Found) -> dict[str, str]:
     return claims
 
 
-def _with_collateral(bundle: EvidenceBundle, collateral: Collateral | None) -> EvidenceBundle:
-    return bundle if collateral is None else EvidenceBundle(bundle.evidence, collateral)
+def _bound(found: Presented, nonce: bytes) -> bytes:
+    """What the evidence must bind: the nonce itself, or in a worker's evidence all that is bound together with it."""
+    if found.bundle is None:
+        return nonce
+    evidence = found.bundle.evidence
+    return binding.report_data(
+        evidence.kind,
+        nonce=nonce,
+        keyset=evidence.keyset.digest,
+        statement=evidence.statement.digest,
+        devices=None,
+        purpose=evidence.purpose,
+    )
 
 
 def _nonce(text: str) -> bytes:

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from strongroom.cli import output
+from strongroom.cli.evidence_files import read_known
 from strongroom.cli.remote import broker_address, digest, load_anchors, load_policy, trust_options
 from strongroom.cli.serve import show
 from strongroom.cli.surroundings import surroundings_of, surroundings_options
@@ -168,6 +169,7 @@ def verify(
             anchors=load_anchors(trust["anchor"]),
             broker=digest(broker_fingerprint) if broker_fingerprint else None,
             accept_simulated=trust["accept_simulated"],
+            known=read_known(trust["references"], trust["custody"], trust["signers"]),
         ),
     )
     facts = {

@@ -19,6 +19,7 @@ COMMANDS = {
     "bench": "bench",
     "broker": "broker",
     "chat": "talk",
+    "collateral": "collateral",
     "demo": "demo",
     "evidence": "evidence",
     "inspect": "sealed",

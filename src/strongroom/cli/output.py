@@ -9,6 +9,7 @@ import json
 import os
 import sys
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -22,6 +23,22 @@ F = TypeVar("F", bound=Callable[..., Any])
 json_option = click.option("--json", "as_json", is_flag=True, help="Print one JSON document, for programs.")
 MAX_FILE = 64 * 1024 * 1024
 MARKS = {Status.PASS: "✓", Status.FAIL: "✗", Status.NOT_RUN: "–"}
+
+
+class Moment(click.ParamType[int]):
+    """A moment as Unix seconds, or as ISO 8601 writes it (UTC where no zone is named)."""
+
+    name = "TIME"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> int:
+        text = str(value)
+        if text.isascii() and text.isdigit():
+            return int(text)
+        try:
+            moment = datetime.fromisoformat(text)
+        except ValueError:
+            self.fail(f"{text[:40]!r} is no moment: write Unix seconds, or 2026-02-05T12:00:00Z", param, ctx)
+        return int((moment if moment.tzinfo else moment.replace(tzinfo=UTC)).timestamp())
 
 
 def print_json(document: Mapping[str, Any]) -> None:

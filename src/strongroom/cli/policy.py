@@ -4,21 +4,32 @@ from __future__ import annotations
 
 import time
 from pathlib import Path
+from typing import Any
 
 import click
 
 from strongroom.appraisal import appraise
-from strongroom.appraisal.explain import explain
+from strongroom.appraisal.explain import (
+    expected_inputs,
+    explain,
+    explain_events,
+    explain_registers,
+    measured_inputs,
+)
+from strongroom.appraisal.kinds import kind_of
 from strongroom.appraisal.policies import from_toml, sign_policy, template, to_toml
+from strongroom.appraisal.signed import Known
 from strongroom.cli import output
-from strongroom.cli.evidence_files import read_evidence
-from strongroom.cli.remote import broker_client, broker_options, digest, load_anchors, load_policy
+from strongroom.cli.evidence_files import read_evidence, read_known
+from strongroom.cli.output import Moment
+from strongroom.cli.remote import broker_client, broker_options, digest, load_anchors, load_policy, signed_options
 from strongroom.crypto.signatures import private_from_pem
 from strongroom.errors import UsageError
 from strongroom.records import codec
 from strongroom.records.envelope import Envelope
 from strongroom.records.evidence import EvidenceBundle
 from strongroom.records.policy import Reference
+from strongroom.records.verdict import Verdict
 
 
 @click.group("policy", short_help="write, check, sign, publish and explain policies")
@@ -81,15 +92,13 @@ def _bundle(path: str) -> EvidenceBundle:
 
 def reference_of(bundle: EvidenceBundle) -> Reference:
     """The registers of evidence as reference values: trust on first use, by the person who names the file."""
-    from strongroom.tee.tdx import parse_quote
-
-    body = parse_quote(bundle.evidence.quote).body
+    evidence = bundle.evidence
+    kind = kind_of(evidence.kind)
+    said = kind.stated(evidence.quote)
     return Reference(
-        image=bundle.evidence.statement.image,
-        mrtd=body.mrtd.hex(),
-        rtmr0=body.rtmr0.hex(),
-        rtmr1=body.rtmr1.hex(),
-        rtmr2=body.rtmr2.hex(),
+        image=evidence.statement.image,
+        kind=kind.name,
+        registers={name: (str(said[name]),) for name in kind.registers},
     )
 
 
@@ -148,31 +157,46 @@ def put(path: str, broker: str, broker_fingerprint: str, identity: Path, *, as_j
 @click.argument("evidence")
 @click.option("--policy", required=True, metavar="FILE")
 @click.option("--owner", metavar="FILE")
-@click.option("--anchor", metavar="FILE", help="PEM of an installation root.")
-@click.option("--at", type=int, help="Judge as of this moment (Unix seconds).")
+@signed_options
+@click.option("--expected-log", metavar="FILE", help="The event log of a boot that was as it should be.")
+@click.option("--anchor", multiple=True, metavar="FILE", help="Installation roots (PEM).")
+@click.option("--at", type=Moment(), help="Judge as of this moment (Unix seconds, or ISO 8601).")
 @output.json_option
-def explain_command(
-    evidence: str, policy: str, owner: str | None, anchor: str | None, at: int | None, *, as_json: bool
-) -> None:
-    """Say which checks EVIDENCE does not pass under a policy, and what usually makes them fail."""
+def explain_command(evidence: str, policy: str, at: int | None, *, as_json: bool, **given: Any) -> None:
+    """Say which checks EVIDENCE does not pass under a policy, what usually makes them fail, and which input differs."""
     bundle = _bundle(evidence)
+    known = read_known(given["references"], given["custody"], given["signers"])
     verdict = appraise(
         bundle,
-        policy=load_policy(policy, owner),
-        anchors=load_anchors(anchor),
+        policy=load_policy(policy, given["owner"]),
+        anchors=load_anchors(*given["anchor"]),
         nonce=bundle.evidence.nonce,
         purpose=bundle.evidence.purpose,
         now=int(time.time()) if at is None else at,
+        known=known,
     )
+    inputs = _inputs(bundle, verdict, known, given["expected_log"])
     rows = explain(verdict)
     if as_json:
         found = [{"id": c.id, "status": c.status.value, "detail": c.detail, "cause": why} for c, why in rows]
-        output.print_json({"accepted": verdict.accepted, "level": verdict.level.value, "failed": found})
+        document = {"accepted": verdict.accepted, "level": verdict.level.value, "failed": found, "inputs": inputs}
+        output.print_json(document)
     elif not rows:
         click.echo("every check passes")
     for row, why in rows if not as_json else ():
         output.checks([row])
         if why:
             click.echo(f"      usually: {why}")
+    for text in inputs if not as_json else ():
+        click.echo(f"  input: {text}")
     if not verdict.accepted:
         raise click.exceptions.Exit(1)
+
+
+def _inputs(bundle: EvidenceBundle, verdict: Verdict, known: Known, expected_log: str | None) -> list[str]:
+    """Which inputs differ: of the boot, if somebody said what a good one measures; and of run time."""
+    evidence = bundle.evidence
+    expected = expected_inputs(known, evidence.statement.image)
+    if expected_log is not None:
+        expected = measured_inputs(evidence.kind, output.read_file(expected_log))
+    return [*explain_registers(evidence, verdict, expected), *explain_events(evidence)]

@@ -7,6 +7,7 @@ from typing import Any
 import click
 
 from strongroom.cli import output
+from strongroom.cli.evidence_files import read_known
 from strongroom.cli.remote import digest, load_anchors, load_policy, trust_options
 from strongroom.client.documents import check_document
 from strongroom.client.verification import Trust
@@ -39,6 +40,7 @@ def verify_receipt(path: str, at: int | None, broker_fingerprint: str | None, *,
             anchors=load_anchors(trust["anchor"]),
             broker=digest(broker_fingerprint) if broker_fingerprint else None,
             accept_simulated=trust["accept_simulated"],
+            known=read_known(trust["references"], trust["custody"], trust["signers"]),
         ),
         at=at,
     )

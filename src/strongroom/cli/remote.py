@@ -9,6 +9,7 @@ from typing import Any
 
 import click
 
+from strongroom.appraisal.gather import read_anchors
 from strongroom.appraisal.policies import from_toml, open_policy
 from strongroom.cli import output
 from strongroom.cli.output import F
@@ -18,7 +19,7 @@ from strongroom.records.digest import Digest, is_digest
 from strongroom.records.envelope import Envelope
 from strongroom.records.policy import Policy
 from strongroom.release.client import BrokerClient
-from strongroom.tee.anchors import VENDOR_ANCHORS, TrustAnchor, installation_anchor
+from strongroom.tee.anchors import VENDOR_ANCHORS, TrustAnchor
 
 
 def _options(*options: Callable[[Any], Any]) -> Callable[[F], F]:
@@ -45,11 +46,18 @@ broker_options = _options(
     ),
 )
 
+signed_options = _options(
+    click.option("--references", multiple=True, metavar="FILE", help="Signed reference values."),
+    click.option("--custody", multiple=True, metavar="FILE", help="Signed custody lists."),
+    click.option("--signer-key", "signers", multiple=True, metavar="FILE", help="Public keys of who signed these."),
+)
+
 trust_options = _options(
     click.option(
         "--policy", required=True, metavar="FILE", help="Your own policy in TOML, or a signed one with --owner."
     ),
     click.option("--owner", metavar="FILE", help="Public key of who signed the policy."),
+    signed_options,
     click.option("--anchor", metavar="FILE", help="PEM of an installation root, for simulated TEEs."),
     click.option("--accept-simulated", is_flag=True, help="Go on with a simulated TEE, which protects nothing."),
     click.option(
@@ -81,8 +89,10 @@ def load_policy(path: str, owner: str | None = None) -> Policy:
     return open_policy(Envelope.from_bytes(data), [public_from_pem(output.read_file(owner))])
 
 
-def load_anchors(anchor: str | None) -> tuple[TrustAnchor, ...]:
-    """The vendors' roots, and an installation's if one is named."""
-    if anchor is None:
-        return VENDOR_ANCHORS
-    return (*VENDOR_ANCHORS, installation_anchor("tdx", output.read_file(anchor)))
+def load_anchors(*paths: str | None) -> tuple[TrustAnchor, ...]:
+    """The vendors' roots, and the installation's roots that are named, each for every kind of evidence."""
+    found = list(VENDOR_ANCHORS)
+    for path in paths:
+        if path is not None:
+            found += read_anchors(output.read_file(path))
+    return tuple(found)

@@ -11,6 +11,7 @@ from typing import Any
 import click
 
 from strongroom.cli import output
+from strongroom.cli.evidence_files import read_known
 from strongroom.cli.remote import digest, load_policy, trust_options
 from strongroom.client.client import AsyncClient, Client
 from strongroom.client.verification import Verification
@@ -20,9 +21,16 @@ from strongroom.records.verdict import Level
 
 
 def _trust(
-    policy: str, owner: str | None, anchor: str | None, broker_fingerprint: str | None, *, accept_simulated: bool
+    policy: str,
+    owner: str | None,
+    anchor: str | None,
+    broker_fingerprint: str | None,
+    *,
+    accept_simulated: bool,
+    **signed: Any,
 ) -> dict[str, Any]:
     return {
+        "known": read_known(**signed),
         "policy": load_policy(policy, owner),
         "anchor": anchor,
         "broker": digest(broker_fingerprint) if broker_fingerprint else None,

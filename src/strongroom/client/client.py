@@ -17,7 +17,9 @@ from typing import Any
 
 import httpx2
 
+from strongroom.appraisal.gather import read_anchors
 from strongroom.appraisal.policies import from_toml
+from strongroom.appraisal.signed import NOTHING, Known
 from strongroom.channel.client import AsyncSealedTransport, Exchange, SealedTransport
 from strongroom.client import chat
 from strongroom.client.verification import Trust, Verification, verify_worker
@@ -27,7 +29,7 @@ from strongroom.records import codec
 from strongroom.records.digest import Digest, is_digest
 from strongroom.records.policy import Policy
 from strongroom.records.session import EVIDENCE_PATH, EvidenceRequest, WorkerProof
-from strongroom.tee.anchors import VENDOR_ANCHORS, TrustAnchor, installation_anchor
+from strongroom.tee.anchors import VENDOR_ANCHORS, TrustAnchor
 
 CLEAR_PATHS = frozenset({"/v1/models", "/healthz"})
 """Paths whose requests carry nothing and whose answers are not trusted."""
@@ -48,6 +50,7 @@ class _Desk:
         anchor: str | Path | None = None,
         broker: str | None = None,
         accept_simulated: bool = False,
+        known: Known = NOTHING,
         on_receipt: Callable[[ReceiptDocument], None] | None = None,
         clock: Callable[[], float] = time.time,
     ) -> None:
@@ -55,6 +58,7 @@ class _Desk:
 
         `url` of the worker or of what stands before it; `policy` as a record or a TOML file of your own; `anchor` the PEM file
         of an installation root (simulated TEEs); `broker` the fingerprint of the broker that must have released the keys.
+        `known` are signed reference values and custody lists (`appraisal.signed`).
         `on_receipt` is given each answer's receipt document once it was checked, before the answer's end.
         """
         self.url = url.rstrip("/")
@@ -62,12 +66,13 @@ class _Desk:
             raise UsageError(f"{url!r} is not an http address", remedy="Give an address such as http://127.0.0.1:8443.")
         anchors: tuple[TrustAnchor, ...] = VENDOR_ANCHORS
         if anchor is not None:
-            anchors = (*anchors, installation_anchor("tdx", _read(anchor)))
+            anchors = (*anchors, *read_anchors(_read(anchor)))
         self.trust = Trust(
             policy=policy if isinstance(policy, Policy) else from_toml(_read(policy).decode("utf-8", "replace")),
             anchors=anchors,
             broker=_digest(broker) if broker is not None else None,
             accept_simulated=accept_simulated,
+            known=known,
         )
         self.verification: Verification | None = None
         self.receipts: deque[ReceiptDocument] = deque(maxlen=KEPT_RECEIPTS)

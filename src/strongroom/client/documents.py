@@ -47,6 +47,7 @@ def check_document(document: ReceiptDocument, trust: Trust, *, at: int | None = 
         nonce=evidence.nonce,
         purpose=PURPOSE_SESSION,
         now=decision.time if at is None else at,
+        known=trust.known,
     )
     if verdict.level is Level.SIMULATED and not trust.accept_simulated:
         raise SimulationNotAccepted("this receipt comes from a simulated TEE, which protects nothing")

@@ -9,6 +9,7 @@ import re
 from dataclasses import dataclass
 
 from strongroom.appraisal import appraise, ear, require
+from strongroom.appraisal.signed import NOTHING, Known
 from strongroom.errors import AppraisalRefused, LeaseEnded, LogInvalid, SimulationNotAccepted
 from strongroom.receipts.identity import open_identity, token_key
 from strongroom.receipts.proof import verify_proof
@@ -25,12 +26,16 @@ from strongroom.tee.anchors import TrustAnchor
 
 @dataclass(frozen=True, slots=True)
 class Trust:
-    """What a user holds before any worker is met: the policy, the anchors, the broker's fingerprint, and how far they go."""
+    """What a user holds before any worker is met: the policy, the anchors, the broker's fingerprint, and how far they go.
+
+    `known` are signed reference values and custody lists; the policy says whose count.
+    """
 
     policy: Policy
     anchors: tuple[TrustAnchor, ...]
     broker: Digest | None = None
     accept_simulated: bool = False
+    known: Known = NOTHING
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,7 +67,13 @@ def verify_worker(proof: WorkerProof, trust: Trust, *, nonce: bytes, now: int) -
     (3) A broker, the one we know if we know one, judged the same keyset and statement and logged its decision.
     """
     verdict = appraise(
-        proof.bundle, policy=trust.policy, anchors=trust.anchors, nonce=nonce, purpose=PURPOSE_SESSION, now=now
+        proof.bundle,
+        policy=trust.policy,
+        anchors=trust.anchors,
+        nonce=nonce,
+        purpose=PURPOSE_SESSION,
+        now=now,
+        known=trust.known,
     )
     return accept(proof, verdict, trust)
 

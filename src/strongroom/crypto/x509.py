@@ -1,24 +1,29 @@
 """Certificate paths from a pinned root downward, and certificate revocation lists (RFC 5280), for vendors' hierarchies.
 
-Knows: PEM and DER as they must be written, ECDSA P-256 with SHA-256, names, validity, CA flag, path length, key
-usage, CRLs. Does not know: which root to trust (its caller's pins are SHA-256 digests of whole root certificates), or
-what a leaf may say. Safety: a path is a list that the caller put in order, so nothing is searched and no address in a
-certificate is fetched. Any critical extension other than basic constraints and key usage is refused. Not covered:
-RSA, name constraints, delta and indirect CRLs (refused by their critical extensions), OCSP.
+Knows: PEM and DER as they must be written, the few signature schemes that vendors use, names, validity, CA flag, path
+length, key usage, CRLs. Does not know: which root to trust (its caller's pins are SHA-256 digests of whole root
+certificates), or what a leaf may say; a `Hierarchy` says what one vendor's certificates look like. Safety: a path is a
+list that the caller put in order, so nothing is searched and no address in a certificate is fetched. Any critical
+extension that the hierarchy does not name is refused. Not covered: name constraints, delta and indirect CRLs (refused
+by their critical extensions), OCSP.
 """
 
 from __future__ import annotations
 
 import base64
 import binascii
+import enum
 import re
-from collections.abc import Collection, Sequence
+import warnings
+from collections.abc import Callable, Collection, Sequence
+from dataclasses import dataclass
 from functools import lru_cache
+from typing import TypeAlias
 
 from cryptography import x509
 from cryptography.exceptions import InvalidSignature, UnsupportedAlgorithm
 from cryptography.hazmat.primitives import hashes
-from cryptography.hazmat.primitives.asymmetric import ec
+from cryptography.hazmat.primitives.asymmetric import ec, padding, rsa
 from cryptography.hazmat.primitives.serialization import Encoding
 from cryptography.x509.oid import ExtensionOID, NameOID, SignatureAlgorithmOID
 
@@ -43,7 +48,54 @@ _UNPARSABLE = (
     x509.InvalidVersion,
     x509.UnsupportedGeneralNameType,
 )
-_CRITICAL = {ExtensionOID.BASIC_CONSTRAINTS, ExtensionOID.KEY_USAGE}
+_CRITICAL = frozenset({ExtensionOID.BASIC_CONSTRAINTS, ExtensionOID.KEY_USAGE})
+
+# AMD's VCEK and VLEK certificates have the serial number 0 (57230, VCEK certificate definition); they are never looked
+# up by it, because AMD revokes what stands above them.
+warnings.filterwarnings("ignore", message="Parsed a serial number which wasn't positive")
+# Google's older CAs of virtual TPMs have common names of more than 64 characters.
+warnings.filterwarnings("ignore", message="Attribute's length must be")
+
+
+class Scheme(enum.Enum):
+    """How something is signed: the algorithm, its hash, and what the signer's key must be."""
+
+    ECDSA_P256_SHA256 = "ECDSA on P-256 with SHA-256"
+    ECDSA_P384_SHA384 = "ECDSA on P-384 with SHA-384"
+    RSA_SHA256 = "RSA (PKCS #1 v1.5, 2048 bits or more) with SHA-256"
+    RSA_SHA384 = "RSA (PKCS #1 v1.5, 2048 bits or more) with SHA-384"
+    RSA_PSS_SHA384 = "RSA-PSS (4096 bits) with SHA-384"
+
+
+@dataclass(frozen=True, slots=True)
+class Hierarchy:
+    """What one vendor's certificates look like.
+
+    `schemes` admitted for certificates and CRLs; the `leaf_curve` of a leaf's key, or None for any key; whether a leaf
+    states its key usage (`leaf_usage`; if it does not, it may state none at all), and whether it signs (`leaf_signs`; of
+    one that decrypts, the caller judges the usage itself); further `critical` extensions, by dotted OID, which the
+    caller judges itself.
+    """
+
+    schemes: frozenset[Scheme]
+    leaf_curve: type[ec.EllipticCurve] | None
+    leaf_usage: bool = True
+    critical: frozenset[str] = frozenset()
+    leaf_signs: bool = True
+
+
+INTEL = Hierarchy(frozenset({Scheme.ECDSA_P256_SHA256}), leaf_curve=ec.SECP256R1)
+
+Role: TypeAlias = Collection[str] | Callable[[x509.Certificate], bool]
+"""Who may stand at one place of a path: the common names admitted there, or a rule."""
+PublicKey: TypeAlias = ec.EllipticCurvePublicKey | rsa.RSAPublicKey
+
+_INTEGER = 0x02
+_P256_SHA256, _P384_SHA384 = ec.ECDSA(hashes.SHA256()), ec.ECDSA(hashes.SHA384())
+_CURVES = {ec.SECP256R1: "P-256", ec.SECP384R1: "P-384"}
+_MIN_RSA_BITS = 2048
+_PSS_BITS = 4096
+_PSS_SALT = 48
 
 
 def load_chain(pem: str | bytes, *, limit: int = MAX_CERTIFICATES) -> list[x509.Certificate]:
@@ -117,52 +169,88 @@ def common_name(certificate: x509.Certificate) -> str:
 
 def public_key(certificate: x509.Certificate) -> ec.EllipticCurvePublicKey:
     """The certificate's key, which must be on P-256. Raises `SignatureInvalid`."""
+    return ec_key(certificate, ec.SECP256R1)
+
+
+def ec_key(certificate: x509.Certificate, curve: type[ec.EllipticCurve]) -> ec.EllipticCurvePublicKey:
+    """The certificate's key, which must be on `curve`. Raises `SignatureInvalid`."""
+    key = any_key(certificate)
+    if not isinstance(key, ec.EllipticCurvePublicKey) or not isinstance(key.curve, curve):
+        raise SignatureInvalid(f"{_name(certificate)} has a key that is not on {_CURVES.get(curve, curve.name)}")
+    return key
+
+
+def any_key(certificate: x509.Certificate) -> PublicKey:
+    """The certificate's key: elliptic, or RSA of 2048 bits or more. Raises `SignatureInvalid`."""
     try:
         key = certificate.public_key()
     except _UNPARSABLE:
         raise SignatureInvalid(f"{_name(certificate)} has a key that cannot be used") from None
-    if not isinstance(key, ec.EllipticCurvePublicKey) or not isinstance(key.curve, ec.SECP256R1):
-        raise SignatureInvalid(f"{_name(certificate)} has a key that is not on P-256")
-    return key
+    if isinstance(key, ec.EllipticCurvePublicKey) or (
+        isinstance(key, rsa.RSAPublicKey) and key.key_size >= _MIN_RSA_BITS
+    ):
+        return key
+    raise SignatureInvalid(f"{_name(certificate)} has a key of another kind")
 
 
 def check_path(
-    chain: Sequence[x509.Certificate], *, root: Digest, roles: Sequence[Collection[str]], now: int
+    chain: Sequence[x509.Certificate],
+    *,
+    root: Digest,
+    roles: Sequence[Role],
+    now: int,
+    hierarchy: Hierarchy = INTEL,
 ) -> x509.Certificate:
     """The leaf of `chain` (leaf first, root last), once every link from the root down holds at `now` (Unix seconds).
 
-    `root` is the pin: the SHA-256 of the root certificate. `roles` are the common names admitted for each certificate
-    below the root, leaf first; so the length of the path and who may stand where are the caller's. Raises
-    `SignatureInvalid` with the reason.
+    `root` is the pin: the SHA-256 of the root certificate. `roles` say who may stand at each place below the root, leaf
+    first; so the length of the path and who may stand where are the caller's. Raises `SignatureInvalid` with the
+    reason.
     """
-    if len(chain) != len(roles) + 1:
-        raise SignatureInvalid(f"a path of {len(chain)} certificates where {len(roles) + 1} are needed")
-    if certificate_digest(chain[-1]) != root:
-        raise SignatureInvalid("the path does not end at the trusted root")
-    _check_validity(chain[-1], now)
-    for depth in range(len(roles) - 1, -1, -1):
-        certificate, issuer = chain[depth], chain[depth + 1]
-        _check_issuer(issuer, below=depth)
-        _check_signature(certificate, issuer)
-        _check_validity(certificate, now)
-        if common_name(certificate) not in roles[depth]:
-            raise SignatureInvalid(f"{_name(certificate)} stands where {' or '.join(sorted(roles[depth]))} should")
-    _check_leaf(chain[0])
+    _check_links(chain, root, roles, now, hierarchy, below=0)
+    _check_leaf(chain[0], hierarchy)
     return chain[0]
 
 
-def check_crl(crl: x509.CertificateRevocationList, *, issuer: x509.Certificate, now: int) -> None:
-    """Return if `crl` was signed by `issuer` and holds at `now`. Raises `SignatureInvalid` with the reason."""
+def check_authority(
+    chain: Sequence[x509.Certificate],
+    *,
+    root: Digest,
+    roles: Sequence[Role],
+    now: int,
+    hierarchy: Hierarchy = INTEL,
+) -> x509.Certificate:
+    """As `check_path`, for a path whose first certificate is a CA: it may issue leaves. `roles` may be empty: the root.
+
+    Raises `SignatureInvalid` with the reason.
+    """
+    _check_links(chain, root, roles, now, hierarchy, below=1)
+    _check_issuer(chain[0], below=0, hierarchy=hierarchy)
+    return chain[0]
+
+
+def check_crl(
+    crl: x509.CertificateRevocationList,
+    *,
+    issuer: x509.Certificate,
+    now: int,
+    hierarchy: Hierarchy = INTEL,
+    der: bytes | None = None,
+) -> None:
+    """Return if `crl` was signed by `issuer` and holds at `now`. Raises `SignatureInvalid` with the reason.
+
+    Whoever still has the bytes that `load_crl` read gives them as `der`: a long list need not be written anew then.
+    """
     if crl.issuer != issuer.subject:
         raise SignatureInvalid(f"the CRL is not of {_name(issuer)}")
     if not _usage(issuer).crl_sign:
         raise SignatureInvalid(f"{_name(issuer)} may not sign CRLs")
     if any(extension.critical for extension in crl.extensions):
         raise SignatureInvalid("the CRL has a critical extension that is not understood")
-    if crl.signature_algorithm_oid != SignatureAlgorithmOID.ECDSA_WITH_SHA256:
-        raise SignatureInvalid("the CRL is not signed with ECDSA and SHA-256")
+    key = any_key(issuer)
+    _check_scheme(crl, key, hierarchy, "the CRL")
     try:
-        holds = crl.is_signature_valid(public_key(issuer))
+        holds = crl.is_signature_valid(key) if der is None else _is_signed(der, crl.signature, key)
     except _UNPARSABLE:
         holds = False
     if not holds:
@@ -171,9 +259,22 @@ def check_crl(crl: x509.CertificateRevocationList, *, issuer: x509.Certificate, 
         raise SignatureInvalid(f"the CRL of {_name(issuer)} holds from {crl.last_update_utc} to {crl.next_update_utc}")
 
 
-def check_not_revoked(certificate: x509.Certificate, crl: x509.CertificateRevocationList) -> None:
-    """Return if `certificate` is not listed in `crl`, which `check_crl` judged. Raises `SignatureInvalid`."""
-    if certificate.issuer != crl.issuer:
+def crl_number(crl: x509.CertificateRevocationList) -> int:
+    """The number of a CRL (RFC 5280 section 5.2.3), which only grows; -1 where it has none."""
+    try:
+        return crl.extensions.get_extension_for_class(x509.CRLNumber).value.crl_number
+    except x509.ExtensionNotFound:
+        return -1
+
+
+def check_not_revoked(
+    certificate: x509.Certificate, crl: x509.CertificateRevocationList, *, issuer: x509.Certificate | None = None
+) -> None:
+    """Return if `certificate` is not listed in `crl`, which `check_crl` judged. Raises `SignatureInvalid`.
+
+    Whoever still knows by whose certificate `check_crl` judged the list gives it as `issuer`.
+    """
+    if certificate.issuer != (crl.issuer if issuer is None else issuer.subject):
         raise SignatureInvalid(f"the CRL is not of the issuer of {_name(certificate)}")
     try:
         entry = crl.get_revoked_certificate_by_serial_number(certificate.serial_number)
@@ -183,7 +284,70 @@ def check_not_revoked(certificate: x509.Certificate, crl: x509.CertificateRevoca
         raise SignatureInvalid(f"{_name(certificate)} is revoked")
 
 
-def _check_issuer(issuer: x509.Certificate, *, below: int) -> None:
+def _is_signed(der: bytes, signature: bytes, key: PublicKey) -> bool:
+    """Whether `signature` is one of `key`, elliptic and with the hash as long as its curve, over a CRL's signed part.
+
+    The part is the first element of the list; the algorithm that it names is the one named outside (RFC 5280 section
+    5.1.1.2).
+    """
+    if not isinstance(key, ec.EllipticCurvePublicKey):
+        return False
+    start, _ = _inside(der, 0)
+    inner, end = _inside(der, start)
+    if der[inner] == _INTEGER:  # the version, which version 1 leaves out
+        _, inner = _inside(der, inner)
+    _, stated = _inside(der, inner)
+    _, outer = _inside(der, end)
+    if der[inner:stated] != der[end:outer]:
+        return False
+    try:
+        key.verify(signature, der[start:end], _P256_SHA256 if key.curve.name == "secp256r1" else _P384_SHA384)
+    except InvalidSignature:
+        return False
+    return True
+
+
+def _inside(der: bytes, at: int) -> tuple[int, int]:
+    """Where the content of the DER element at `at` starts and ends; the bytes are known to parse."""
+    length, start = der[at + 1], at + 2
+    if length & 0x80:
+        start += length & 0x7F
+        length = int.from_bytes(der[at + 2 : start], "big")
+    return start, start + length
+
+
+def _check_links(
+    chain: Sequence[x509.Certificate],
+    root: Digest,
+    roles: Sequence[Role],
+    now: int,
+    hierarchy: Hierarchy,
+    *,
+    below: int,
+) -> None:
+    """The pin and every link below it; `below` is how many CAs stand between `chain[0]` and a leaf, itself included."""
+    if len(chain) != len(roles) + 1:
+        raise SignatureInvalid(f"a path of {len(chain)} certificates where {len(roles) + 1} are needed")
+    if certificate_digest(chain[-1]) != root:
+        raise SignatureInvalid("the path does not end at the trusted root")
+    _check_validity(chain[-1], now)
+    for depth in range(len(roles) - 1, -1, -1):
+        certificate, issuer = chain[depth], chain[depth + 1]
+        _check_issuer(issuer, below=depth + below, hierarchy=hierarchy)
+        _check_signature(certificate, issuer, hierarchy)
+        _check_validity(certificate, now)
+        _check_role(certificate, roles[depth])
+
+
+def _check_role(certificate: x509.Certificate, role: Role) -> None:
+    if callable(role):
+        if not role(certificate):
+            raise SignatureInvalid(f"{_name(certificate)} stands where another should")
+    elif common_name(certificate) not in role:
+        raise SignatureInvalid(f"{_name(certificate)} stands where {' or '.join(sorted(role))} should")
+
+
+def _check_issuer(issuer: x509.Certificate, *, below: int, hierarchy: Hierarchy) -> None:
     """Whether `issuer` may issue with `below` CA certificates between it and the leaf."""
     try:
         constraints = issuer.extensions.get_extension_for_class(x509.BasicConstraints).value
@@ -193,12 +357,18 @@ def _check_issuer(issuer: x509.Certificate, *, below: int) -> None:
         raise SignatureInvalid(f"{_name(issuer)} may not issue certificates")
     if constraints.path_length is not None and below > constraints.path_length:
         raise SignatureInvalid(f"{_name(issuer)} may not issue so long a path")
-    _check_critical(issuer)
+    _check_critical(issuer, hierarchy)
 
 
-def _check_leaf(leaf: x509.Certificate) -> None:
-    _check_critical(leaf)
-    if not _usage(leaf).digital_signature:
+def _check_leaf(leaf: x509.Certificate, hierarchy: Hierarchy) -> None:
+    _check_critical(leaf, hierarchy)
+    try:
+        stated = leaf.extensions.get_extension_for_class(x509.KeyUsage).value
+    except x509.ExtensionNotFound:
+        stated = None
+    if stated is None and hierarchy.leaf_usage:
+        raise SignatureInvalid(f"{_name(leaf)} does not say what its key is for")
+    if stated is not None and not stated.digital_signature and hierarchy.leaf_signs:
         raise SignatureInvalid(f"{_name(leaf)} may not sign")
     try:
         is_ca = leaf.extensions.get_extension_for_class(x509.BasicConstraints).value.ca
@@ -206,23 +376,74 @@ def _check_leaf(leaf: x509.Certificate) -> None:
         is_ca = False
     if is_ca:
         raise SignatureInvalid(f"{_name(leaf)} is a CA and no leaf")
-    public_key(leaf)
+    if hierarchy.leaf_curve is None:
+        any_key(leaf)
+    else:
+        ec_key(leaf, hierarchy.leaf_curve)
 
 
-def _check_critical(certificate: x509.Certificate) -> None:
+def _check_critical(certificate: x509.Certificate, hierarchy: Hierarchy) -> None:
     for extension in certificate.extensions:
-        if extension.critical and extension.oid not in _CRITICAL:
+        known = extension.oid in _CRITICAL or extension.oid.dotted_string in hierarchy.critical
+        if extension.critical and not known:
             raise SignatureInvalid(f"{_name(certificate)} has a critical extension that is not understood")
 
 
-def _check_signature(certificate: x509.Certificate, issuer: x509.Certificate) -> None:
-    public_key(issuer)
-    if certificate.signature_algorithm_oid != SignatureAlgorithmOID.ECDSA_WITH_SHA256:
-        raise SignatureInvalid(f"{_name(certificate)} is not signed with ECDSA and {hashes.SHA256.name}")
+def _check_signature(certificate: x509.Certificate, issuer: x509.Certificate, hierarchy: Hierarchy) -> None:
+    _check_scheme(certificate, any_key(issuer), hierarchy, certificate)
     try:
         certificate.verify_directly_issued_by(issuer)  # names, algorithm and signature
     except (InvalidSignature, *_UNPARSABLE):
         raise SignatureInvalid(f"{_name(certificate)} was not issued by {_name(issuer)}") from None
+
+
+def _check_scheme(
+    signed: x509.Certificate | x509.CertificateRevocationList,
+    key: PublicKey,
+    hierarchy: Hierarchy,
+    what: str | x509.Certificate,
+) -> None:
+    if _scheme(signed, key) not in hierarchy.schemes:
+        admitted = " or ".join(sorted(scheme.value for scheme in hierarchy.schemes))
+        name = what if isinstance(what, str) else _name(what)
+        raise SignatureInvalid(f"{name} is not signed with {admitted}")
+
+
+def _scheme(signed: x509.Certificate | x509.CertificateRevocationList, key: PublicKey) -> Scheme | None:
+    """The scheme with which something says it was signed, if the signer's `key` fits it; else None."""
+    oid = signed.signature_algorithm_oid
+    if isinstance(key, ec.EllipticCurvePublicKey):
+        found = _ECDSA.get(oid)
+        return found[0] if found is not None and isinstance(key.curve, found[1]) else None
+    if oid == SignatureAlgorithmOID.RSASSA_PSS:
+        return Scheme.RSA_PSS_SHA384 if _is_pss_sha384(signed) and key.key_size == _PSS_BITS else None
+    return _RSA.get(oid)
+
+
+def _is_pss_sha384(signed: x509.Certificate | x509.CertificateRevocationList) -> bool:
+    try:
+        found = signed.signature_algorithm_parameters if isinstance(signed, x509.Certificate) else None
+        algorithm = signed.signature_hash_algorithm
+    except _UNPARSABLE:
+        return False
+    if not isinstance(algorithm, hashes.SHA384):
+        return False
+    return found is None or (
+        isinstance(found, padding.PSS)
+        and found._salt_length == _PSS_SALT  # noqa: SLF001 (there is no other way to ask)
+        and isinstance(found._mgf, padding.MGF1)  # noqa: SLF001
+        and isinstance(found._mgf._algorithm, hashes.SHA384)  # noqa: SLF001
+    )
+
+
+_ECDSA: dict[x509.ObjectIdentifier, tuple[Scheme, type[ec.EllipticCurve]]] = {
+    SignatureAlgorithmOID.ECDSA_WITH_SHA256: (Scheme.ECDSA_P256_SHA256, ec.SECP256R1),
+    SignatureAlgorithmOID.ECDSA_WITH_SHA384: (Scheme.ECDSA_P384_SHA384, ec.SECP384R1),
+}
+_RSA: dict[x509.ObjectIdentifier, Scheme] = {
+    SignatureAlgorithmOID.RSA_WITH_SHA256: Scheme.RSA_SHA256,
+    SignatureAlgorithmOID.RSA_WITH_SHA384: Scheme.RSA_SHA384,
+}
 
 
 def _check_validity(certificate: x509.Certificate, now: int) -> None:

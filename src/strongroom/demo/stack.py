@@ -28,7 +28,7 @@ from strongroom.demo.processes import Process
 from strongroom.demo.wire import Relay
 from strongroom.errors import Unavailable
 from strongroom.records.digest import Digest
-from strongroom.records.policy import Policy, Reference, Requirement
+from strongroom.records.policy import Policy, Requirement
 
 MODEL_NAME = "smollm2"
 KEY_ID = "demo-model"
@@ -117,9 +117,7 @@ class Stack:
 
     def policy(self, artifact: str, configuration: str) -> Policy:
         """The owner's policy: this image, this model, this configuration, in a simulated TEE of this installation."""
-        zeros = "00" * 48
-        mrtd = strongroom_sim.mrtd_for(self.image).hex()
-        reference = Reference(self.image, mrtd=mrtd, rtmr0=zeros, rtmr1=zeros, rtmr2=zeros)
+        reference = strongroom_sim.reference_for(self.image)
         policy = template(POLICY_ID, references=[reference], artifacts=[artifact], simulated=True)
         return replace(
             policy,

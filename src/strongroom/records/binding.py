@@ -16,9 +16,19 @@ from strongroom.records.digest import Digest, frame
 TAG = "strongroom/binding/v1"
 NONCE_BYTES = 32
 
-_SHA512: Callable[[bytes], bytes] = lambda data: hashlib.sha512(data).digest()  # noqa: E731 (a table of one-liners)
-TABLE: dict[str, Callable[[bytes], bytes]] = {"tdx": _SHA512}
-"""Kind -> the 64 bytes that its report data must equal."""
+_SHA256: Callable[[bytes], bytes] = lambda data: hashlib.sha256(data).digest()  # noqa: E731 (a table of one-liners)
+_SHA512: Callable[[bytes], bytes] = lambda data: hashlib.sha512(data).digest()  # noqa: E731
+TABLE: dict[str, Callable[[bytes], bytes]] = {
+    "tdx": _SHA512,  # REPORTDATA
+    "sgx": _SHA512,  # REPORTDATA
+    "snp": _SHA512,  # REPORT_DATA
+    "cca": _SHA512,  # realm challenge
+    "nitro": _SHA512,  # user_data; the nonce stands apart
+    "tpm": _SHA256,  # qualifyingData
+    "az-snp": _SHA256,  # qualifyingData of the vTPM's quote
+    "az-tdx": _SHA256,
+}
+"""Kind -> the bytes that what it binds must equal."""
 
 
 def preimage(*, nonce: bytes, keyset: Digest, statement: Digest, devices: Digest | None, purpose: str) -> bytes:
@@ -36,7 +46,7 @@ def preimage(*, nonce: bytes, keyset: Digest, statement: Digest, devices: Digest
 
 
 def report_data(kind: str, **members: object) -> bytes:
-    """The 64 bytes that evidence of `kind` must carry for these `members` (see `preimage`)."""
+    """The bytes (64, or 32 of a TPM) that evidence of `kind` must carry for these `members` (see `preimage`)."""
     rule = TABLE.get(kind)
     if rule is None:
         raise MalformedEvidence(f"there is no binding rule for evidence of kind {kind!r}")

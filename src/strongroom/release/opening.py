@@ -12,6 +12,7 @@ from pathlib import Path
 from cryptography.hazmat.primitives.asymmetric.ec import EllipticCurvePublicKey
 
 from strongroom.appraisal.appraise import appraise
+from strongroom.appraisal.signed import NOTHING, Known
 from strongroom.release import state
 from strongroom.release.broker import Broker
 from strongroom.release.profile import PRODUCTION, check_profile
@@ -24,8 +25,11 @@ def open_broker(
     anchors: Sequence[TrustAnchor],
     owners: Sequence[EllipticCurvePublicKey],
     profile: str = PRODUCTION,
+    known: Known = NOTHING,
 ) -> Broker:
     """The broker whose state lies in `directory`, made there at the first start.
+
+    `known` are signed reference values and custody lists; policies say whose count.
 
     Raises `UsageError` or `SimulationNotAccepted` (see `profile`), `FileUnreadable` (keys) or `StoreUnavailable`
     (database).
@@ -36,7 +40,8 @@ def open_broker(
     keys = state.load_or_create(directory)
     store = SqliteStore(directory / state.DATABASE)
     try:
-        return Broker(store, keys, appraiser=functools.partial(appraise, anchors=tuple(anchors)), owner_keys=owners)
+        appraiser = functools.partial(appraise, anchors=tuple(anchors), known=known)
+        return Broker(store, keys, appraiser=appraiser, owner_keys=owners)
     except BaseException:
         store.close()
         raise

@@ -15,7 +15,7 @@ from typing import Literal
 
 from strongroom.crypto.signatures import PublicKey
 from strongroom.engines.process import EngineProcess
-from strongroom.errors import DeviceUnavailable, FileUnreadable, UsageError
+from strongroom.errors import FileUnreadable, UsageError
 from strongroom.records import codec
 from strongroom.records.digest import Digest
 from strongroom.records.evidence import Collateral
@@ -24,7 +24,7 @@ from strongroom.release.client import BrokerClient
 from strongroom.sealed.open import Opener
 from strongroom.sealed.registries import from_reference
 from strongroom.services.gateway import front
-from strongroom.tee.tdx import Collector, detect
+from strongroom.worker.devices import find_device
 from strongroom.worker.hardening import Hardening, harden
 from strongroom.worker.life import Place, State, Worker
 from strongroom.worker.workload import Workload
@@ -48,14 +48,12 @@ class Surroundings:
 
     def place(self) -> Place:
         """The TEE at `tee_root`. Raises `DeviceUnavailable`; there is no fallback."""
-        kind = detect(self.tee_root)
-        if kind is None:
-            raise DeviceUnavailable(f"there is no TEE at {self.tee_root}")
+        kind, device = find_device(self.tee_root)
         if self.profile == "production" and self.tee_root != Path("/"):
             raise UsageError(
                 "a production worker proves itself by the machine's own TEE", remedy="Leave --tee-root out."
             )
-        return Place(kind, Collector(self.tee_root), self._read_collateral, self.image, self.launch_spec)
+        return Place(kind, device, self._read_collateral, self.image, self.launch_spec)
 
     def _read_collateral(self) -> Collateral:
         try:

@@ -9,22 +9,25 @@ import threading
 from collections.abc import Callable
 from typing import Protocol
 
+from strongroom.appraisal.kinds import kind_of
 from strongroom.records import binding
 from strongroom.records.evidence import Collateral, Event, Evidence, EvidenceBundle, events_of
 from strongroom.records.worker import Keyset, Statement
-
-RUNTIME_REGISTER = 3
 
 
 class Device(Protocol):
     """A TEE as the kernel offers it."""
 
     def quote(self, report_data: bytes) -> bytes:
-        """A quote over 64 bytes. Raises `DeviceUnavailable`."""
+        """Evidence over what `records.binding` makes (64 bytes, or 32 for a TPM). Raises `DeviceUnavailable`."""
         ...
 
     def extend(self, register: int, measurement: bytes) -> None:
-        """Extend a run-time register by 48 bytes. Raises `DeviceUnavailable`."""
+        """Extend a run-time register by a digest of its hash. Raises `DeviceUnavailable`."""
+        ...
+
+    def log(self) -> bytes:
+        """The firmware's event log as the machine gives it, empty where it gives none. Raises `DeviceUnavailable`."""
         ...
 
 
@@ -36,10 +39,13 @@ class Attester:
     ) -> None:
         self._device, self._collateral, self._kind = device, collateral, kind
         self._keyset, self._statement = keyset, statement
+        self._log = device.log()
         self._lock = threading.Lock()  # a report entry of the kernel serves one request at a time
         self._events: tuple[Event, ...] = events_of(statement)
-        for event in self._events:
-            device.extend(RUNTIME_REGISTER, event.measurement)
+        register = kind_of(kind).runtime
+        if register is not None:  # else the measured image binds what it says, and nothing can be added later
+            for event in self._events:
+                device.extend(register.index, event.measured(register.algorithm))
 
     @property
     def statement(self) -> Statement:
@@ -57,5 +63,5 @@ class Attester:
         )
         with self._lock:
             quote = self._device.quote(report_data)
-        evidence = Evidence(self._kind, quote, self._events, nonce, purpose, self._keyset, self._statement)
+        evidence = Evidence(self._kind, quote, self._log, self._events, nonce, purpose, self._keyset, self._statement)
         return EvidenceBundle(evidence, self._collateral())

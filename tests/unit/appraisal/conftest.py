@@ -11,13 +11,13 @@ from strongroom.appraisal.appraise import appraise
 from strongroom.appraisal.policies import template
 from strongroom.records.digest import Digest, digest_bytes
 from strongroom.records.evidence import EvidenceBundle
-from strongroom.records.policy import Policy, Reference, Requirement
+from strongroom.records.policy import Policy, Requirement
 from strongroom.records.verdict import Verdict
 from strongroom.records.worker import Statement
 from strongroom.tee.anchors import TrustAnchor, installation_anchor
 from strongroom.worker.attester import Attester
 from strongroom.worker.keys import WorkerKeys
-from strongroom_sim import Chip, Installation, mrconfigid_for, mrtd_for
+from strongroom_sim import Chip, Installation, mrconfigid_for, mrtd_for, reference_for
 
 NOW = 1_800_000_000
 NONCE = bytes(range(32))
@@ -56,7 +56,7 @@ class Case:
         """Evidence of a TD on a fresh chip. `measured` is what is extended, `statement` what is said."""
         said = statement or self.statement
         device = Chip(self.installation, mrtd=mrtd_for(image), mrconfigid=mrconfigid_for(launch_spec), **chip)
-        collateral = self.installation.collateral(NOW)
+        collateral = self.installation.bundle(NOW)
         attester = Attester(device, lambda: collateral, kind="tdx", keyset=KEYS.keyset, statement=measured or said)
         if measured is not None:
             attester._statement = said
@@ -80,8 +80,7 @@ def installation(tmp_path_factory: pytest.TempPathFactory) -> Installation:
 
 @pytest.fixture
 def case(installation: Installation) -> Case:
-    zeros = "00" * 48
-    reference = Reference(IMAGE, mrtd=mrtd_for(IMAGE).hex(), rtmr0=zeros, rtmr1=zeros, rtmr2=zeros)
+    reference = reference_for(IMAGE)
     policy = replace(
         template("test", references=[reference], artifacts=[MODEL], simulated=True),
         configuration=Requirement(one_of=(CONFIGURATION,)),

@@ -50,16 +50,17 @@ def test_hexadecimal_and_base64_are_read_as_well(strongroom, vectors, tmp_path):
 
 
 def test_a_debug_quote_is_never_genuine_enough(strongroom, vectors):
-    quote, collateral = vectors / "tdx/v4_50806f_DEBUG.quote", vectors / "tdx/v4_b0c06f_uptodate.collateral.json"
-    ran = strongroom("evidence", "verify", quote, "--collateral", collateral, "--at", at("2025-07-04"), "--json")
+    quote, collateral = vectors / "tdx/v4_50806f_DEBUG.quote", vectors / "tdx/bundles/50806f_2023-06-25.json"
+    ran = strongroom("evidence", "verify", quote, "--collateral", collateral, "--at", "2023-06-25T12:00:00Z", "--json")
     outcome = {check["id"]: check["status"] for check in ran.document["checks"]}
     assert ran.code == 1
-    assert outcome["policy.tdx.debug"] in {"fail", "not-run"}
+    assert outcome["tdx.debug"] == "fail"
 
 
-def test_a_bare_quote_needs_collateral(strongroom, vectors):
+def test_a_bare_quote_without_collateral_is_refused(strongroom, vectors):
     ran = strongroom("evidence", "verify", vectors / "tdx/v4_b0c06f_uptodate.quote", "--json")
-    assert (ran.code, ran.error) == (2, "usage")
+    assert (ran.code, ran.document["accepted"]) == (1, False)
+    assert "tdx.collateral" in {check["id"] for check in ran.document["checks"] if check["status"] == "fail"}
 
 
 @pytest.mark.parametrize(
@@ -103,3 +104,51 @@ def test_evidence_is_judged_by_a_policy_and_explained(strongroom, golden, tmp_pa
     assert [row["id"] for row in ran.document["failed"]] == ["policy.level"]
     assert "demands" in ran.document["failed"][0]["cause"]
     assert json.loads(ran.out)["level"] == "simulated"
+
+
+@pytest.mark.parametrize(
+    ("file", "folders", "when"),
+    [
+        ("tdx/v4_b0c06f_uptodate.quote", ("tdx", "tdx/bundles"), "2025-07-04"),
+        ("tdx/v5_90c06f_uptodate.quote", ("tdx", "tdx/bundles"), "2026-02-05"),
+        ("tdx/v5_90c06f_uptodate.quote", ("tdx",), "2026-03-17"),
+        ("snp/v3_genoa.report.bin", ("snp",), "2026-06-01"),
+        ("snp/v5_turin.report.bin", ("snp",), "2026-06-01"),
+        ("snp/v2_milan.report.hex", ("snp",), "2026-06-01"),
+    ],
+)
+def test_out_of_a_folder_comes_what_belongs_to_the_evidence_and_holds_then(strongroom, vectors, file, folders, when):
+    named = [word for folder in folders for word in ("--collateral", vectors / folder)]
+    words = (vectors / file, *named, "--at", f"{when}T12:00:00Z", "--any-revocation", "none is there")
+    assert strongroom("evidence", "verify", *words, "--json").document["accepted"] is True
+
+
+def test_a_moment_is_a_number_or_a_date_and_nothing_else(strongroom, vectors):
+    words = ("evidence", "verify", vectors / "nitro/prod_2025-12-25.nsm.bin", "--json", "--at")
+    assert strongroom(*words, "1766668537").code == 0
+    assert strongroom(*words, "2025-12-25T13:15:37+00:00").code == 0
+    assert strongroom(*words, "2025-12-25T13:15:37").code == 0
+    assert strongroom(*words, "yesterday").code == 2
+
+
+def test_revocation_is_excused_by_name_only(strongroom, vectors):
+    words = (
+        "evidence",
+        "verify",
+        vectors / "snp/v5_turin.report.bin",
+        "--collateral",
+        vectors / "snp",
+        "--json",
+        "--at",
+        "2026-06-01",
+    )
+    strict = strongroom(*words)
+    assert (strict.code, strict.document["accepted"]) == (1, False)
+    assert [c["id"] for c in strict.document["checks"] if c["status"] == "not-run" and c["id"].startswith("snp")] == [
+        "snp.crl"
+    ]
+    excused = strongroom(*words, "--any-revocation", "an archive without lists")
+    assert excused.code == 0
+    assert {c["detail"] for c in excused.document["checks"] if c["id"] == "snp.crl"} == {
+        "not checked: an archive without lists"
+    }

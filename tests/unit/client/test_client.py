@@ -163,3 +163,20 @@ def test_a_proof_without_end_is_not_taken_in(made, headers):
     transport = httpx2.MockTransport(lambda _: httpx2.Response(200, content=bomb, headers=headers))
     with pytest.raises(MalformedMessage):
         made.client("http://127.0.0.1:9", transport=transport).verify()
+
+
+def test_a_policy_that_names_a_builder_is_met_by_what_the_builder_signed(made, served):
+    from dataclasses import replace
+
+    from strongroom.appraisal.signed import Known, open_references, sign_references
+    from strongroom.crypto.signatures import fingerprint, generate_ed25519
+    from strongroom.records.policy import Signer
+    from strongroom.records.reference import ReferenceValues
+
+    builder = generate_ed25519()
+    signed = sign_references(ReferenceValues("builder", 1, made.policy.references, ()), builder)
+    policy = replace(made.policy, references=(), builders=(Signer(fingerprint(builder.public_key()), 1),))
+    known = Known(references=(open_references(signed, builder.public_key()),))
+    assert made.client(served.url, policy=policy, known=known).verify().verdict.accepted
+    with pytest.raises(AppraisalRefused, match=r"statement\.image"):
+        made.client(served.url, policy=policy).verify()

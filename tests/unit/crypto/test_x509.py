@@ -144,7 +144,7 @@ def test_a_path_from_the_pinned_root_to_the_leaf_holds():
         ((make("leaf", "ca", usage=False), CA, ROOT), "what its key is for"),
         ((make("leaf", "ca", sign_usage=True), CA, ROOT), "may not sign"),
         ((make("leaf", "ca", ca=True, sign_usage=False), CA, ROOT), "is a CA"),
-        ((make("leaf", "ca", algorithm=hashes.SHA384()), CA, ROOT), "ECDSA and sha256"),
+        ((make("leaf", "ca", algorithm=hashes.SHA384()), CA, ROOT), "ECDSA on P-256 with SHA-256"),
         ((make("leaf", "ca", key=ec.generate_private_key(ec.SECP384R1())), CA, ROOT), "P-256"),
         ((make("other", "ca"), CA, ROOT), "'other' stands where leaf should"),
         ((LEAF, make("other", "root", ca=True), ROOT), "'other' stands where ca should"),

@@ -182,8 +182,8 @@ def test_a_receipt_says_nothing_that_a_guess_could_be_checked_against():
 
 
 def document(receipt: Receipt = RECEIPT) -> ReceiptDocument:
-    evidence = Evidence("tdx", b"quote", (), bytes(32), "session", KEYSET, STATEMENT)
-    collateral = Collateral("{}", b"", "", "{}", b"", "", b"", b"", "")
+    evidence = Evidence("tdx", b"quote", b"", (), bytes(32), "session", KEYSET, STATEMENT)
+    collateral = Collateral()
     proof = LogProof(0, b"leaf", (), "checkpoint")
     identity = sign_envelope("identity", b"{}", OTHER)
     release = ReleaseProof("token", proof, identity, "lease-1", digest_bytes(b"token"))

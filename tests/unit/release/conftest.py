@@ -38,8 +38,8 @@ ARTIFACT = digest_bytes(b"an artifact in a registry")
 ARTIFACT_ID = b"artifact-id-16-b"
 DATA_KEY = bytes(range(32))
 KEY_ID, POLICY_ID = "model", "policy"
-COLLATERAL = Collateral("{}", b"s", "", "{}", b"s", "", b"", b"", "")
-REGISTERS = "00" * 48
+COLLATERAL = Collateral()
+REGISTER = "00" * 48
 
 
 class Appraiser:
@@ -70,7 +70,9 @@ class Worker:
         self.statement = Statement("inference", image, None, artifacts, digest_bytes(b"configuration"))
 
     def prove(self, nonce: bytes, purpose: str) -> EvidenceBundle:
-        return EvidenceBundle(Evidence("tdx", b"quote", (), nonce, purpose, self.keyset, self.statement), COLLATERAL)
+        return EvidenceBundle(
+            Evidence("tdx", b"quote", b"", (), nonce, purpose, self.keyset, self.statement), COLLATERAL
+        )
 
 
 @dataclass
@@ -97,7 +99,8 @@ class World:
         return self.broker.administration
 
     def policy(self, *, version: int = 1, lease_seconds: int = 300, policy_id: str = POLICY_ID) -> Policy:
-        reference = Reference(digest_bytes(b"image"), REGISTERS, REGISTERS, REGISTERS, REGISTERS)
+        registers = dict.fromkeys(("mrtd", "rtmr0", "rtmr1", "rtmr2"), (REGISTER,))
+        reference = Reference(digest_bytes(b"image"), "tdx", registers)
         made = template(policy_id, references=[reference], artifacts=[ARTIFACT], simulated=True)
         return dataclasses.replace(made, version=version, lease_seconds=lease_seconds)
 

@@ -136,7 +136,8 @@ def test_a_root_that_is_in_use_is_refused(installation: Path, chip: subprocess.P
 
 def test_the_written_collateral_is_a_record(installation: Path):
     collateral = codec.decode(Collateral, (installation / "collateral.json").read_bytes())
-    assert collateral.pck_crl
+    assert collateral.intel is not None
+    assert collateral.intel.pck_crl
     renewed = Installation.load(installation)
     renewed.renew(1_790_000_000)
     assert codec.decode(Collateral, (installation / "collateral.json").read_bytes()) != collateral

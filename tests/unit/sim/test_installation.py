@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from strongroom.appraisal.statement import mrconfigid
+from strongroom.appraisal.statement import launch_register
 from strongroom.errors import DeviceUnavailable, FileUnreadable, Refused, UsageError
 from strongroom.records.digest import digest_bytes
 from strongroom_sim import Chip, Installation, mrconfigid_for, mrtd_for, reference_for
@@ -82,9 +82,9 @@ def test_simulation_is_refused_beside_a_real_tee(tmp_path: Path, device: str):
 
 def test_the_appraisal_expects_what_the_simulator_measures():
     for specification in (None, digest_bytes(b"specification")):
-        assert mrconfigid(specification) == mrconfigid_for(specification).hex()
+        assert launch_register(specification) == mrconfigid_for(specification).hex()
     image = digest_bytes(b"image")
-    assert reference_for(image).mrtd == mrtd_for(image).hex()
+    assert reference_for(image).registers["mrtd"] == (mrtd_for(image).hex(),)
 
 
 def test_a_root_directory_holds_one_device(installation: Installation, tmp_path: Path):

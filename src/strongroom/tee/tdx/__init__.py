@@ -2,7 +2,7 @@
 
 from strongroom.tee.tdx.collect import Collector, detect
 from strongroom.tee.tdx.events import replay
-from strongroom.tee.tdx.parse import Quote, parse_quote
-from strongroom.tee.tdx.verify import Genuine, verify
+from strongroom.tee.tdx.parse import Quote, parse_quote, trim
+from strongroom.tee.tdx.verify import verify
 
-__all__ = ["Collector", "Genuine", "Quote", "detect", "parse_quote", "replay", "verify"]
+__all__ = ["Collector", "Quote", "detect", "parse_quote", "replay", "trim", "verify"]

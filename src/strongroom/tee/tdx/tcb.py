@@ -1,125 +1,94 @@
-"""Which level a platform, its TDX module and its quoting enclave reach, and what that makes together.
+"""Which level a platform and its TDX module reach, as launched and as running now, and what that makes together.
 
-Knows: Intel's rules (PCS API v4, Get TDX TCB Info; Intel TDX DCAP Quoting Library API, TCB evaluation). Does not
-know: signatures, or whether a status is good enough (`appraisal`). Not covered: Intel's status TDRelaunchAdvised, a
-milder name for a TD that was launched before its TDX module was updated; here it stays OutOfDate, by the SVN it was
-launched with.
+Knows: Intel's rules for TDX (PCS API v4, Get TDX TCB Info; Intel's quote verification library, evaluation of
+TEE_TCB_SVN and TEE_TCB_SVN2, relaunch check). Does not know: signatures, or whether a status is good enough
+(`appraisal`); what it shares with SGX is in `dcap.levels`.
+
+A TD report 1.5 says two SVNs: of the module that launched the TD (TEE_TCB_SVN), and of the one that runs it now
+(TEE_TCB_SVN2), after an update that kept the TD alive. If the first is out of date and the second is not, the TD should
+be launched anew: TDRelaunchAdvised. In every other case the worst of both counts; Intel's library then looks at the
+launch alone, so a module that is out of date now would go unseen.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable
+from dataclasses import replace
 
-from strongroom.tee.tdx.documents import EnclaveLevel, Level, ModuleIdentity, QeIdentity, TcbInfo
-from strongroom.tee.tdx.parse import QeReport, TdReport
-from strongroom.tee.tdx.pck import PckExtension
-from strongroom.tee.tdx.steps import Doubt, require
+from strongroom.tee.dcap import levels
+from strongroom.tee.dcap.documents import Level, ModuleIdentity, PlatformLevel, TcbInfo
+from strongroom.tee.dcap.levels import SHORTCOMINGS, enclave_level, merge, same_under
+from strongroom.tee.dcap.pck import PckExtension
+from strongroom.tee.steps import require
+from strongroom.tee.tdx.parse import TdReport
 
-REVOKED = "Revoked"
-SGX_DEBUG = 0x02
-
-# A status is a set of shortcomings; worst-of is their union (out of date makes hardening moot, revoked makes all moot).
-_SHORTCOMINGS: dict[str, frozenset[str]] = {
-    "UpToDate": frozenset(),
-    "SWHardeningNeeded": frozenset({"hardening"}),
-    "ConfigurationNeeded": frozenset({"configuration"}),
-    "ConfigurationAndSWHardeningNeeded": frozenset({"configuration", "hardening"}),
-    "OutOfDate": frozenset({"old"}),
-    "OutOfDateConfigurationNeeded": frozenset({"old", "configuration"}),
-    REVOKED: frozenset({"revoked"}),
-}
-_NAMES = {shortcomings: name for name, shortcomings in _SHORTCOMINGS.items()}
+RELAUNCH = "TDRelaunchAdvised"
+RELAUNCH_CONFIGURATION = "TDRelaunchAdvisedConfigurationNeeded"
+_OLD = frozenset({"OutOfDate", "OutOfDateConfigurationNeeded"})
 
 
-def merge(levels: Iterable[Level]) -> Level:
-    """Worst status, every advisory once (sorted), oldest date. `levels` must not be empty."""
-    found = tuple(levels)
-    shortcomings = frozenset[str]().union(*(_SHORTCOMINGS[level.status] for level in found))
-    if "revoked" in shortcomings:
-        shortcomings = frozenset({"revoked"})
-    elif "old" in shortcomings:
-        shortcomings -= {"hardening"}
-    advisories = tuple(sorted({advisory for level in found for advisory in level.advisories}))
-    return Level(_NAMES[shortcomings], advisories, min(level.date for level in found))
+def platform_level(info: TcbInfo, pck: PckExtension, tee_tcb_svn: bytes) -> Level:
+    """The level that platform and TDX components reach. Raises `Doubt` if there is none, or Revoked.
 
-
-def platform_level(info: TcbInfo, pck: PckExtension, report: TdReport) -> Level:
-    """The first level, in Intel's order, whose every component the platform reaches. `Doubt` if none, or Revoked.
-
-    TEE_TCB_SVN counts from index 0 if its byte 1 (the module's generation) is 0, else from index 2: the module is
-    judged apart.
+    TEE_TCB_SVN (16 bytes) counts from index 0 if its byte 1 (the module's generation) is 0, else from index 2: the
+    module is judged apart.
     """
-    start = 2 if report.tee_tcb_svn[1] else 0
-    for candidate in info.levels:
-        if (
-            _reaches(pck.components, candidate.sgx)
-            and pck.pcesvn >= candidate.pcesvn
-            and _reaches(report.tee_tcb_svn[start:], candidate.tdx[start:])
-        ):
-            return _not_revoked(candidate.level, "the platform")
-    raise Doubt("the platform reaches no TCB level")
+    return levels.platform_level(info, pck, _components(tee_tcb_svn))
 
 
-def module_level(info: TcbInfo, report: TdReport) -> Level | None:
-    """The level of the TDX module, or None for the first generation, which the platform's level includes.
-
-    Raises `Doubt` for a module of another signer, other attributes or unknown generation, without a level, or Revoked.
-    """
-    svn, generation = report.tee_tcb_svn[0], report.tee_tcb_svn[1]
-    identity = _module_identity(info, generation)
+def check_module(info: TcbInfo, report: TdReport) -> None:
+    """Return if the module that reports is one that Intel names: its signer and attributes. Raises `Doubt`."""
+    identity = _module_identity(info, report.tee_tcb_svn[1])
     require(report.mrsignerseam == identity.mrsigner, "the TDX module was signed by somebody else")
     require(
-        _masked(report.seamattributes, identity.attributes_mask)
-        == _masked(identity.attributes, identity.attributes_mask),
+        same_under(identity.attributes_mask, report.seamattributes, identity.attributes),
         "the TDX module has other attributes",
     )
-    return _enclave_level(identity.levels, svn, "the TDX module") if generation else None
 
 
-def check_qe_identity(identity: QeIdentity, report: QeReport) -> None:
-    """Return if `report` is of the quoting enclave that Intel names, not in debug mode. Raises `Doubt`."""
-    require(report.mrsigner == identity.mrsigner, "the quoting enclave was signed by somebody else")
-    require(report.isvprodid == identity.isvprodid, f"the quoting enclave is product {report.isvprodid}")
-    require(
-        _masked(report.miscselect, identity.miscselect_mask) == _masked(identity.miscselect, identity.miscselect_mask),
-        "the quoting enclave has another MISCSELECT",
-    )
-    require(
-        _masked(report.attributes, identity.attributes_mask) == _masked(identity.attributes, identity.attributes_mask),
-        "the quoting enclave has other attributes",
-    )
-    require(not report.attributes[0] & SGX_DEBUG, "the quoting enclave is in debug mode")
+def module_level(info: TcbInfo, tee_tcb_svn: bytes) -> Level | None:
+    """The level of the TDX module, or None for the first generation, which the platform's level includes.
+
+    Raises `Doubt` for a module of unknown generation, without a level, or Revoked.
+    """
+    svn, generation = tee_tcb_svn[0], tee_tcb_svn[1]
+    identity = _module_identity(info, generation)
+    return enclave_level(identity.levels, svn, "the TDX module") if generation else None
 
 
-def qe_level(identity: QeIdentity, report: QeReport) -> Level:
-    """The level of the quoting enclave. Raises `Doubt` if there is none, or Revoked."""
-    return _enclave_level(identity.levels, report.isvsvn, "the quoting enclave")
+def current_level(info: TcbInfo, pck: PckExtension, report: TdReport, qe: Level) -> Level | None:
+    """What platform, module and quoting enclave reach by TEE_TCB_SVN2; None for a TD report 1.0, which has none.
+
+    Raises `Doubt` if one of them reaches no level, or a Revoked one.
+    """
+    svn = report.tee_tcb_svn2
+    if svn is None:
+        return None
+    found = platform_level(info, pck, svn), module_level(info, svn), qe
+    return merge(level for level in found if level is not None)
+
+
+def converge(launch: Level, current: Level | None) -> Level:
+    """One level of what was launched and what runs now; advisories of both, the older date."""
+    if current is None:
+        return launch
+    both = merge((launch, current))
+    if launch.status in _OLD and current.status not in _OLD:
+        needed = "configuration" in SHORTCOMINGS[launch.status] | SHORTCOMINGS[current.status]
+        return replace(both, status=RELAUNCH_CONFIGURATION if needed else RELAUNCH)
+    return both
+
+
+def _components(tee_tcb_svn: bytes) -> Callable[[PlatformLevel], bool]:
+    start = 2 if tee_tcb_svn[1] else 0
+    have = tee_tcb_svn[start:]
+    return lambda candidate: levels.reaches(have, candidate.tdx[start:])
 
 
 def _module_identity(info: TcbInfo, generation: int) -> ModuleIdentity:
-    if generation == 0:
+    if generation == 0 and info.module is not None:
         return info.module
     name = f"TDX_{generation:02X}"
     found = [identity for identity in info.modules if identity.id.upper() == name]
     require(len(found) == 1, f"the collateral knows no TDX module {name}")
     return found[0]
-
-
-def _enclave_level(levels: Sequence[EnclaveLevel], isvsvn: int, what: str) -> Level:
-    reached = next((candidate.level for candidate in levels if isvsvn >= candidate.isvsvn), None)
-    if reached is None:
-        raise Doubt(f"{what} reaches no TCB level")
-    return _not_revoked(reached, what)
-
-
-def _not_revoked(level: Level, what: str) -> Level:
-    require(level.status != REVOKED, f"{what} is revoked")
-    return level
-
-
-def _reaches(have: Sequence[int], needed: Sequence[int]) -> bool:
-    return all(own >= least for own, least in zip(have, needed, strict=True))
-
-
-def _masked(value: bytes, mask: bytes) -> bytes:
-    return bytes(byte & keep for byte, keep in zip(value, mask, strict=True))

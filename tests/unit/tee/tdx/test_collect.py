@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import os
 import threading
 from collections.abc import Iterator
@@ -12,6 +13,7 @@ import pytest
 
 from strongroom.errors import DeviceUnavailable, UsageError
 from strongroom.records.evidence import Event
+from strongroom.tee import configfs
 from strongroom.tee.tdx import Collector, detect, parse_quote, replay
 from strongroom_sim import Chip
 from strongroom_sim.abi import Device
@@ -109,49 +111,44 @@ def test_an_entry_that_somebody_else_uses_is_an_error(place: Any, regular: Path)
         Collector(regular).quote(DATA)
 
 
-class Counting(Collector):
-    """A collector whose kernel counts one up at each look."""
-
-    count = 0
-
-    def _generation(self) -> int:
-        self.count += 1
-        return self.count
+@pytest.fixture
+def counting(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A kernel that counts one up at each look."""
+    count = itertools.count(1)
+    monkeypatch.setattr(configfs.ReportEntry, "_generation", lambda _: next(count))
 
 
+@pytest.mark.usefixtures("counting")
 @pytest.mark.parametrize("blob", [b"", b"not a quote", bytes(5006)])
 def test_a_device_that_gives_no_quote_is_an_error(regular: Path, blob: bytes):
     (regular / ENTRY / "outblob").write_bytes(blob)
     with pytest.raises(DeviceUnavailable):
-        Counting(regular).quote(DATA)
+        Collector(regular).quote(DATA)
 
 
+@pytest.mark.usefixtures("counting")
 def test_a_quote_over_other_data_is_an_error(place: Any, regular: Path):
     (regular / ENTRY / "outblob").write_bytes(place.chip.quote(bytes(64)))
     with pytest.raises(DeviceUnavailable, match="other data"):
-        Counting(regular).quote(DATA)
+        Collector(regular).quote(DATA)
 
 
-class Mixing(Counting):
-    """A collector to whom the device hands a dead neighbour's quote first, as a pipe may."""
-
-    def __init__(self, root: Path, quotes: list[bytes]) -> None:
-        super().__init__(root)
-        self.quotes = quotes
-
-    def _read(self, path: Path, limit: int) -> bytes:
-        return self.quotes.pop(0) if path.name == "outblob" else super()._read(path, limit)
-
-
-def test_another_guests_quote_is_thrown_away_and_ours_is_asked_for_again(place: Any, regular: Path):
-    quote = place.chip.quote(DATA)
-    assert Mixing(regular, [place.chip.quote(bytes(64)), quote]).quote(DATA) == quote
+@pytest.mark.usefixtures("counting")
+def test_another_guests_quote_is_thrown_away_and_ours_is_asked_for_again(
+    place: Any, regular: Path, monkeypatch: pytest.MonkeyPatch
+):
+    """The device hands out a dead neighbour's quote first, as a pipe may."""
+    quote, plain = place.chip.quote(DATA), configfs.read
+    quotes = [place.chip.quote(bytes(64)), quote]
+    monkeypatch.setattr(configfs, "read", lambda path, *w: quotes.pop(0) if path.name == "outblob" else plain(path, *w))
+    assert Collector(regular).quote(DATA) == quote
 
 
+@pytest.mark.usefixtures("counting")
 def test_the_zeros_behind_a_devices_quote_are_not_part_of_it(place: Any, regular: Path):
     quote = place.chip.quote(DATA)
     (regular / ENTRY / "outblob").write_bytes(quote + bytes(70))
-    assert Counting(regular).quote(DATA) == quote
+    assert Collector(regular).quote(DATA) == quote
 
 
 def test_wrong_sizes_and_registers_are_usage_errors(root: Path):

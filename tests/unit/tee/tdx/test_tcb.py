@@ -8,8 +8,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from strongroom.tee.tdx.documents import STATUSES, Level
-from strongroom.tee.tdx.tcb import merge
+from strongroom.tee.dcap.documents import STATUSES, Level
+from strongroom.tee.dcap.levels import merge
+from strongroom.tee.tdx.tcb import RELAUNCH, RELAUNCH_CONFIGURATION, converge
 
 levels = st.builds(
     Level,
@@ -59,3 +60,36 @@ def test_more_parts_never_make_it_better(found: list[Level], extra: Level):
     assert after.date <= before.date
     if "OutOfDate" in before.status:
         assert "OutOfDate" in after.status or after.status == "Revoked"
+
+
+OLD, OLD_CONFIGURATION = "OutOfDate", "OutOfDateConfigurationNeeded"
+
+
+@pytest.mark.parametrize(
+    ("launch", "current", "together"),
+    [
+        (OLD, "UpToDate", RELAUNCH),
+        (OLD, "SWHardeningNeeded", RELAUNCH),
+        (OLD, "ConfigurationNeeded", RELAUNCH_CONFIGURATION),
+        (OLD, "ConfigurationAndSWHardeningNeeded", RELAUNCH_CONFIGURATION),
+        (OLD_CONFIGURATION, "UpToDate", RELAUNCH_CONFIGURATION),
+        (OLD_CONFIGURATION, "ConfigurationNeeded", RELAUNCH_CONFIGURATION),
+        (OLD, OLD, OLD),
+        (OLD, OLD_CONFIGURATION, OLD_CONFIGURATION),
+        ("UpToDate", "UpToDate", "UpToDate"),
+        ("SWHardeningNeeded", "UpToDate", "SWHardeningNeeded"),
+        ("ConfigurationNeeded", "SWHardeningNeeded", "ConfigurationAndSWHardeningNeeded"),
+        ("UpToDate", OLD, OLD),  # Intel's library looks at the launch alone here
+    ],
+)
+def test_launch_and_present_converge(launch: str, current: str, together: str):
+    assert converge(level(launch), level(current)).status == together
+    assert converge(level(launch), None).status == launch
+
+
+@settings(max_examples=50, deadline=None)
+@given(levels, levels)
+def test_no_advisory_is_lost_between_launch_and_present(launch: Level, current: Level):
+    together = converge(launch, current)
+    assert set(together.advisories) == {*launch.advisories, *current.advisories}
+    assert together.date == min(launch.date, current.date)

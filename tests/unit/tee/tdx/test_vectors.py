@@ -9,18 +9,19 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Callable
-from datetime import datetime
 from pathlib import Path
 from typing import Any
 
 import dcap_qvl
 import pytest
+from dcap_world import noon, peers_collateral, read_quote, second_opinion
 
 from strongroom.errors import MalformedEvidence
-from strongroom.records.evidence import Collateral, Event
+from strongroom.records.evidence import Event, IntelCollateral
 from strongroom.records.verdict import RootClass, Status, all_passed
 from strongroom.tee.anchors import INTEL_SGX_ROOT, VENDOR_ANCHORS
-from strongroom.tee.tdx import Genuine, parse_quote, verify
+from strongroom.tee.genuine import Genuine
+from strongroom.tee.tdx import parse_quote, verify
 from strongroom.tee.tdx.events import extend
 from strongroom.tee.tdx.parse import trim
 
@@ -58,30 +59,10 @@ CASES: list[tuple[str, str, str, str | None, tuple[str, ...], set[str], str | No
 ]  # fmt: skip
 
 
-def noon(day: str) -> int:
-    return int(datetime.fromisoformat(f"{day}T12:00:00+00:00").timestamp())
-
-
-def read_quote(vectors: Path, name: str) -> bytes:
-    """The quote in a vector, without what lies behind it: zeros of a device's buffer, or an upstream test's own words."""
-    data = (vectors / name).read_bytes()
-    if name.endswith(".json"):
-        data = bytes.fromhex(json.loads(data)["quote"])
-    return trim(data.removesuffix(b"\nextra bytes(only for testing purpose)\n"))
-
-
-def second_opinion(quote: bytes, collateral: Path, now: int) -> str | None:
-    try:
-        report = dcap_qvl.verify(quote, dcap_qvl.QuoteCollateralV3.from_json(collateral.read_text()), now)
-    except ValueError:
-        return None
-    return str(report.status)
-
-
 @pytest.mark.parametrize(("name", "bundle", "day", "status", "advisories", "failed", "peer"), CASES)
 def test_a_real_quote_has_its_stated_outcome(
     vectors: Path,
-    read_collateral: Callable[[str], Collateral],
+    read_collateral: Callable[[str], IntelCollateral],
     name: str,
     bundle: str,
     day: str,
@@ -96,10 +77,10 @@ def test_a_real_quote_has_its_stated_outcome(
     assert all_passed(genuine.checks) is not bool(failed)
     assert (genuine.tcb_status, genuine.advisories) == (status, advisories)
     assert genuine.root_class is (None if "tdx.pck.chain" in failed else RootClass.SILICON)
-    assert second_opinion(quote, vectors / bundle, noon(day)) == peer
+    assert second_opinion(quote, (vectors / bundle).read_text(), noon(day)) == peer
 
 
-def judged(vectors: Path, read: Callable[[str], Collateral], name: str, bundle: str, day: str) -> Genuine:
+def judged(vectors: Path, read: Callable[[str], IntelCollateral], name: str, bundle: str, day: str) -> Genuine:
     return verify(parse_quote(read_quote(vectors, name)), read(bundle), VENDOR_ANCHORS, noon(day))
 
 
@@ -199,17 +180,3 @@ def test_a_simulated_quote_convinces_the_second_opinion_under_its_root(place: An
     assert str(found.status) == place.judge(quote).tcb_status == "UpToDate"
     with pytest.raises(ValueError, match=r".*"):
         dcap_qvl.verify(quote, peers_collateral(place.collateral), place.now)
-
-
-def peers_collateral(collateral: Collateral) -> Any:
-    return dcap_qvl.QuoteCollateralV3(
-        pck_crl_issuer_chain=collateral.pck_crl_chain,
-        root_ca_crl=collateral.root_ca_crl,
-        pck_crl=collateral.pck_crl,
-        tcb_info_issuer_chain=collateral.tcb_info_chain,
-        tcb_info=collateral.tcb_info,
-        tcb_info_signature=collateral.tcb_info_signature,
-        qe_identity_issuer_chain=collateral.qe_identity_chain,
-        qe_identity=collateral.qe_identity,
-        qe_identity_signature=collateral.qe_identity_signature,
-    )

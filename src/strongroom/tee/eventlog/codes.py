@@ -1,0 +1,122 @@
+"""The types of events that a log may hold, and the banks of digests, by number and by name.
+
+Knows: TCG PC Client Platform Firmware Profile 1.06, table 27, and the algorithm registry's hashes. Does not know: what
+an event's digest is over (`digests`), what an event means (`interpret`). Not covered: types of platforms other than
+UEFI ones (Windows' own, DRTM's); an event of such a type is unknown and refused when the log is interpreted.
+"""
+
+from __future__ import annotations
+
+import hashlib
+
+from strongroom.errors import MalformedEvidence
+
+POST_CODE = 0x1
+NO_ACTION = 0x3
+SEPARATOR = 0x4
+ACTION = 0x5
+EVENT_TAG = 0x6
+S_CRTM_CONTENTS = 0x7
+S_CRTM_VERSION = 0x8
+CPU_MICROCODE = 0x9
+PLATFORM_CONFIG_FLAGS = 0xA
+TABLE_OF_DEVICES = 0xB
+COMPACT_HASH = 0xC
+IPL = 0xD
+IPL_PARTITION_DATA = 0xE
+NONHOST_CODE = 0xF
+NONHOST_CONFIG = 0x10
+NONHOST_INFO = 0x11
+OMIT_BOOT_DEVICE_EVENTS = 0x12
+POST_CODE2 = 0x13
+EFI_VARIABLE_DRIVER_CONFIG = 0x80000001
+EFI_VARIABLE_BOOT = 0x80000002
+EFI_BOOT_SERVICES_APPLICATION = 0x80000003
+EFI_BOOT_SERVICES_DRIVER = 0x80000004
+EFI_RUNTIME_SERVICES_DRIVER = 0x80000005
+EFI_GPT_EVENT = 0x80000006
+EFI_ACTION = 0x80000007
+EFI_PLATFORM_FIRMWARE_BLOB = 0x80000008
+EFI_HANDOFF_TABLES = 0x80000009
+EFI_PLATFORM_FIRMWARE_BLOB2 = 0x8000000A
+EFI_HANDOFF_TABLES2 = 0x8000000B
+EFI_VARIABLE_BOOT2 = 0x8000000C
+EFI_GPT_EVENT2 = 0x8000000D
+EFI_HCRTM_EVENT = 0x80000010
+EFI_VARIABLE_AUTHORITY = 0x800000E0
+EFI_SPDM_FIRMWARE_BLOB = 0x800000E1
+EFI_SPDM_FIRMWARE_CONFIG = 0x800000E2
+EFI_SPDM_DEVICE_POLICY = 0x800000E3
+EFI_SPDM_DEVICE_AUTHORITY = 0x800000E4
+
+NAMES = {
+    POST_CODE: "EV_POST_CODE",
+    NO_ACTION: "EV_NO_ACTION",
+    SEPARATOR: "EV_SEPARATOR",
+    ACTION: "EV_ACTION",
+    EVENT_TAG: "EV_EVENT_TAG",
+    S_CRTM_CONTENTS: "EV_S_CRTM_CONTENTS",
+    S_CRTM_VERSION: "EV_S_CRTM_VERSION",
+    CPU_MICROCODE: "EV_CPU_MICROCODE",
+    PLATFORM_CONFIG_FLAGS: "EV_PLATFORM_CONFIG_FLAGS",
+    TABLE_OF_DEVICES: "EV_TABLE_OF_DEVICES",
+    COMPACT_HASH: "EV_COMPACT_HASH",
+    IPL: "EV_IPL",
+    IPL_PARTITION_DATA: "EV_IPL_PARTITION_DATA",
+    NONHOST_CODE: "EV_NONHOST_CODE",
+    NONHOST_CONFIG: "EV_NONHOST_CONFIG",
+    NONHOST_INFO: "EV_NONHOST_INFO",
+    OMIT_BOOT_DEVICE_EVENTS: "EV_OMIT_BOOT_DEVICE_EVENTS",
+    POST_CODE2: "EV_POST_CODE2",
+    EFI_VARIABLE_DRIVER_CONFIG: "EV_EFI_VARIABLE_DRIVER_CONFIG",
+    EFI_VARIABLE_BOOT: "EV_EFI_VARIABLE_BOOT",
+    EFI_BOOT_SERVICES_APPLICATION: "EV_EFI_BOOT_SERVICES_APPLICATION",
+    EFI_BOOT_SERVICES_DRIVER: "EV_EFI_BOOT_SERVICES_DRIVER",
+    EFI_RUNTIME_SERVICES_DRIVER: "EV_EFI_RUNTIME_SERVICES_DRIVER",
+    EFI_GPT_EVENT: "EV_EFI_GPT_EVENT",
+    EFI_ACTION: "EV_EFI_ACTION",
+    EFI_PLATFORM_FIRMWARE_BLOB: "EV_EFI_PLATFORM_FIRMWARE_BLOB",
+    EFI_HANDOFF_TABLES: "EV_EFI_HANDOFF_TABLES",
+    EFI_PLATFORM_FIRMWARE_BLOB2: "EV_EFI_PLATFORM_FIRMWARE_BLOB2",
+    EFI_HANDOFF_TABLES2: "EV_EFI_HANDOFF_TABLES2",
+    EFI_VARIABLE_BOOT2: "EV_EFI_VARIABLE_BOOT2",
+    EFI_GPT_EVENT2: "EV_EFI_GPT_EVENT2",
+    EFI_HCRTM_EVENT: "EV_EFI_HCRTM_EVENT",
+    EFI_VARIABLE_AUTHORITY: "EV_EFI_VARIABLE_AUTHORITY",
+    EFI_SPDM_FIRMWARE_BLOB: "EV_EFI_SPDM_FIRMWARE_BLOB",
+    EFI_SPDM_FIRMWARE_CONFIG: "EV_EFI_SPDM_FIRMWARE_CONFIG",
+    EFI_SPDM_DEVICE_POLICY: "EV_EFI_SPDM_DEVICE_POLICY",
+    EFI_SPDM_DEVICE_AUTHORITY: "EV_EFI_SPDM_DEVICE_AUTHORITY",
+}
+
+ALGORITHMS = {
+    0x4: "sha1",
+    0xB: "sha256",
+    0xC: "sha384",
+    0xD: "sha512",
+    0x12: "sm3_256",
+    0x27: "sha3_256",
+    0x28: "sha3_384",
+    0x29: "sha3_512",
+}
+"""TPM_ALG_ID -> the bank's name."""
+DIGEST_BYTES = {
+    "sha1": 20,
+    "sha256": 32,
+    "sha384": 48,
+    "sha512": 64,
+    "sm3_256": 32,
+    "sha3_256": 32,
+    "sha3_384": 48,
+    "sha3_512": 64,
+}
+BANKS = frozenset({"sha256", "sha384", "sha512", "sha3_256", "sha3_384", "sha3_512"})
+"""The banks on which a verdict may rest: no SHA-1, whose collisions are cheap."""
+
+
+def hashed(bank: str, data: bytes) -> bytes:
+    """The digest of `data` in `bank`. Raises `MalformedEvidence` if that hash cannot be computed here (SM3, in some builds)."""
+    try:
+        return hashlib.new(bank, data).digest()
+    except ValueError:
+        raise MalformedEvidence(f"the hash {bank} cannot be computed here") from None

@@ -1,0 +1,36 @@
+"""The TEE of this machine, whichever it is: what is looked for, in which order.
+
+Knows: that each kind says itself whether it is there. Does not know: any device. A guest of a TEE may have a vTPM as well,
+which proves less: it is looked for last. There is no fallback: a device that is there and does not answer is an error.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from pathlib import Path
+
+from strongroom.errors import DeviceUnavailable, UsageError
+from strongroom.tee import cca, nitro, snp, tdx, tpm
+from strongroom.worker.attester import Device
+
+COLLECTORS: Mapping[str, tuple[Callable[[Path], str | None], Callable[[Path], Device]]] = {
+    "tdx": (tdx.detect, tdx.Collector),
+    "snp": (snp.detect, snp.Collector),
+    "cca": (cca.detect, cca.Collector),
+    "nitro": (nitro.detect, nitro.Collector),
+    "tpm": (tpm.detect, tpm.Collector),
+}
+"""Kind -> how it is detected, and its collector, both below a root directory; the first that is there counts."""
+
+
+def find_device(root: Path = Path("/"), kind: str | None = None) -> tuple[str, Device]:
+    """The kind and the device of the machine whose file systems are below `root`; of `kind` only, if it is named.
+
+    Raises `DeviceUnavailable` where there is none, `UsageError` for a kind that has no collector.
+    """
+    if kind is not None and kind not in COLLECTORS:
+        raise UsageError(f"nothing collects evidence of kind {kind[:32]!r}", remedy=f"Known: {', '.join(COLLECTORS)}.")
+    for name, (detect, make) in COLLECTORS.items():
+        if kind in (None, name) and detect(root) is not None:
+            return name, make(root)
+    raise DeviceUnavailable(f"there is no TEE at {root}" if kind is None else f"there is no {kind} device at {root}")
