@@ -23,6 +23,7 @@ from strongroom.crypto import x509
 from strongroom.crypto.signatures import public_from_pem, public_to_der
 from strongroom.errors import MalformedEvidence, MalformedRecord, Unreadable
 from strongroom.records import codec
+from strongroom.records.envelope import Envelope
 from strongroom.records.evidence import (
     AmdCollateral,
     ArmCollateral,
@@ -31,6 +32,7 @@ from strongroom.records.evidence import (
     IntelCollateral,
     TpmCollateral,
 )
+from strongroom.records.tpm import TpmEnrolment
 from strongroom.tee.anchors import CERTIFIED_KINDS, TrustAnchor, installation_anchor
 from strongroom.tee.cca import platform_anchor
 from strongroom.tee.dcap.pck import PckExtension, parse_extension
@@ -76,6 +78,7 @@ class Pile:
     tcb_infos: list[Signed] = field(default_factory=list)
     identities: list[Signed] = field(default_factory=list)
     keys: list[tuple[bytes, bytes, bytes]] = field(default_factory=list)
+    enrolments: list[bytes] = field(default_factory=list)
     now: int | None = None
 
     def add(self, data: bytes) -> None:
@@ -131,6 +134,8 @@ class Pile:
             self.tcb_infos.append(_signed(value, data, "tcbInfo"))
         elif "enclaveIdentity" in value:
             self.identities.append(_signed(value, data, "enclaveIdentity"))
+        elif "payloadType" in value and data:
+            self.enrolments.append(data)
         elif value.get("kty") == "EC" or "pkey" in value:
             self.keys.append(_endorsed_key(value))
         else:
@@ -268,16 +273,27 @@ def gather_arm(pile: Pile, implementation_id: bytes, instance_id: bytes) -> ArmC
     return None
 
 
-def gather_tpm(pile: Pile, leaf: Certificate | None) -> TpmCollateral | None:
-    """The path above the AK's certificate, with the lists of those who issue in it."""
+def gather_tpm(pile: Pile, leaf: Certificate | None, ak_name: str) -> TpmCollateral | None:
+    """Who vouches for an AK: the note of its enrolment; else its certificate, the path above, the lists of issuers in it."""
     whole = pile.known("tpm")
     if isinstance(whole, TpmCollateral):
         return whole
+    for note in pile.enrolments:
+        if _enrolled(note) == ak_name:
+            return TpmCollateral("", (), note)
     if leaf is None:
         return None
     path = [leaf, *pile.path_from(leaf)]
     lists = tuple(crl for above in path[1:] if (crl := pile.crl_of(above)))
     return TpmCollateral(_pem(path), lists)
+
+
+def _enrolled(note: bytes) -> str:
+    """The name of the AK that a note speaks of; empty for what is no note."""
+    try:
+        return codec.decode(TpmEnrolment, Envelope.from_bytes(note).payload).ak_name
+    except MalformedRecord:
+        return ""
 
 
 def _from_v3(value: dict[str, Any]) -> IntelCollateral:

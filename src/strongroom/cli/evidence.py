@@ -11,15 +11,18 @@ import click
 
 from strongroom.appraisal import appraise
 from strongroom.appraisal.formats import Presented, collateral_of
+from strongroom.appraisal.gather import gather_tpm
 from strongroom.appraisal.genuine import CHECKED, appraise_genuine
 from strongroom.appraisal.kinds import kind_of
 from strongroom.cli import output
 from strongroom.cli.evidence_files import read_collateral, read_evidence, read_known
 from strongroom.cli.output import Moment
-from strongroom.cli.remote import load_anchors, load_policy, signed_options
-from strongroom.errors import SimulationNotAccepted, UsageError
+from strongroom.cli.remote import load_anchors, load_enrollers, load_policy, signed_options
+from strongroom.crypto import x509
+from strongroom.crypto.signatures import private_from_pem
+from strongroom.errors import DeviceUnavailable, SimulationNotAccepted, UsageError
 from strongroom.records import binding
-from strongroom.records.evidence import EvidenceBundle
+from strongroom.records.evidence import EvidenceBundle, TpmCollateral
 from strongroom.records.policy import Requirement
 from strongroom.records.verdict import Level, Verdict
 
@@ -56,6 +59,57 @@ def collect(nonce: str, kind: str | None, tee_root: Path, target: Path, log: Pat
         click.echo(f"{target}: {found}, {len(quote)} bytes{f'; {log}: {len(written)} bytes' if written else ''}")
 
 
+@evidence_command.command("enrol")
+@click.option("--identity", required=True, type=click.Path(dir_okay=False, path_type=Path), help="Your private key.")
+@click.option(
+    "--collateral", multiple=True, metavar="DIR|FILE", help="Certificates above the endorsement key's, lists."
+)
+@click.option("--anchor", multiple=True, metavar="FILE", help="Installation roots (PEM), for simulated TPMs.")
+@click.option("--any-revocation", metavar="REASON", help="Go on without a revocation list that nobody gave.")
+@click.option("--days", type=click.IntRange(1, 366), default=30, show_default=True, help="How long the note holds.")
+@click.option("--algorithm", type=click.Choice(["rsa", "ecc"]), default="rsa", show_default=True)
+@click.option("--tee-root", default="/", type=click.Path(path_type=Path, file_okay=False))
+@click.option("-o", "--output", "target", required=True, type=click.Path(dir_okay=False, path_type=Path))
+@output.json_option
+def enrol_command(
+    identity: Path,
+    any_revocation: str | None,
+    days: int,
+    algorithm: str,
+    tee_root: Path,
+    target: Path,
+    *,
+    as_json: bool,
+    **given: Any,
+) -> None:
+    """Enrol this machine's TPM: prove that its attestation key lives beside a certified endorsement key, and sign that."""
+    from strongroom.tee.tpm import Collector, enrol, parse_key
+
+    now = int(time.time())
+    device = Collector(tee_root)
+    certificate, ek, ak = device.keys(algorithm)
+    if not certificate:
+        raise DeviceUnavailable("this TPM holds no certificate of its endorsement key", remedy="Try --algorithm ecc.")
+    pile = read_collateral(given["collateral"], now)
+    pile.add(certificate)
+    above = gather_tpm(pile, x509.load_certificate(certificate), "")
+    endorsed = enrol.check_endorsement(
+        parse_key(ek),
+        above or TpmCollateral("", ()),
+        load_anchors(*given["anchor"]),
+        now,
+        revocation=Requirement(any=any_revocation) if any_revocation else CHECKED,
+    )
+    waiting = enrol.challenge(endorsed, parse_key(ak))
+    answer = device.activate(waiting.credential, algorithm)
+    note = enrol.finish(waiting, answer, private_from_pem(output.read_file(identity)), now=now, life=days * 86_400)
+    output.write_file(target, note.to_bytes())
+    if as_json:
+        output.print_json({"file": str(target), "ak": waiting.ak_name, "endorsement": endorsed.fingerprint})
+    else:
+        click.echo(f"{target}: attestation key {waiting.ak_name[:20]}… of the TPM {endorsed.fingerprint[:19]}…")
+
+
 @evidence_command.command("show")
 @click.argument("path")
 @output.json_option
@@ -84,6 +138,7 @@ def show(path: str, *, as_json: bool) -> None:
 @click.option("--owner", metavar="FILE", help="Public key of who signed the policy.")
 @signed_options
 @click.option("--anchor", multiple=True, metavar="FILE", help="Installation roots (PEM), for simulated TEEs.")
+@click.option("--enroller", multiple=True, metavar="FILE", help="Public keys whose enrolments of TPMs count.")
 @click.option("--accept-simulated", is_flag=True, help="Go on with a simulated TEE, which protects nothing.")
 @click.option("--any-revocation", metavar="REASON", help="Go on without a revocation list that nobody gave.")
 @click.option("--log", metavar="FILE", help="The firmware's event log, where PATH does not bring it.")
@@ -103,7 +158,7 @@ def verify(
         found = dataclasses.replace(found, log=output.read_file(given["log"]))
     now = int(time.time()) if at is None else at
     collateral = collateral_of(found, read_collateral(given["collateral"], now))
-    anchors = load_anchors(*given["anchor"])
+    anchors = (*load_anchors(*given["anchor"]), *load_enrollers(given["enroller"]))
     told = {"as_json": as_json, "accept_simulated": given["accept_simulated"]}
     if given["policy"] is None:
         judged = appraise_genuine(

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from functools import reduce
 from pathlib import Path
 from typing import Any
@@ -18,8 +18,10 @@ from strongroom.errors import UsageError
 from strongroom.records.digest import Digest, is_digest
 from strongroom.records.envelope import Envelope
 from strongroom.records.policy import Policy
+from strongroom.records.verdict import RootClass
 from strongroom.release.client import BrokerClient
 from strongroom.tee.anchors import VENDOR_ANCHORS, TrustAnchor
+from strongroom.tee.tpm.enrol import enrolment_anchor
 
 
 def _options(*options: Callable[[Any], Any]) -> Callable[[F], F]:
@@ -87,6 +89,11 @@ def load_policy(path: str, owner: str | None = None) -> Policy:
     if owner is None:
         raise UsageError(f"{path} is a signed policy", remedy="Say whose with --owner PUBLIC-KEY.")
     return open_policy(Envelope.from_bytes(data), [public_from_pem(output.read_file(owner))])
+
+
+def load_enrollers(paths: Iterable[str]) -> tuple[TrustAnchor, ...]:
+    """Verifiers whose notes about TPMs count; of which class a note is, it says itself."""
+    return tuple(enrolment_anchor(public_from_pem(output.read_file(path)), RootClass.SILICON) for path in paths)
 
 
 def load_anchors(*paths: str | None) -> tuple[TrustAnchor, ...]:

@@ -62,15 +62,15 @@ def stated(quote: bytes) -> dict[str, str | int]:
 
 def gather(quote: bytes, pile: Pile) -> Collateral:
     """The certificate of the quote's AK, what stands above it, and its lists. Raises `MalformedEvidence`."""
-    key = parse_quote(quote).ak.key
+    ak = parse_quote(quote).ak
     found = None
     for certificate in pile.certificates:
         try:
-            if same_key(x509.any_key(certificate), key):
+            if same_key(x509.any_key(certificate), ak.key):
                 found = certificate
         except SignatureInvalid:
             continue
-    return Collateral(tpm=gather_tpm(pile, found))
+    return Collateral(tpm=gather_tpm(pile, found, ak.name))
 
 
 def wanted(genuine: Genuine, asked: TpmPolicy | None) -> list[Check]:
