@@ -58,7 +58,7 @@ CHECKS: Mapping[str, str] = {
     "tdx.tcb.platform": "the platform reaches a level that Intel lists; the detail is its status",
     "tdx.tcb.module": "the TDX module reaches a level that Intel lists",
     "tdx.tcb.qe": "the quoting enclave reaches a level that Intel lists",
-    "tdx.tcb.current": "of a TD report 1.5: platform and module reach a level that Intel lists also as they are now, after updates since launch",
+    "tdx.tcb.current": "of a TD report 1.5: so do both as they are now, after updates since launch",
     "binding.nonce": "the evidence answers the verifier's own nonce",
     "binding.purpose": "the evidence was made for this purpose: a release, one lease's renewal, or a session",
     "binding.report_data": "the hardware signed over this nonce, keyset, statement and purpose",

@@ -13,8 +13,8 @@ import pytest
 
 from strongroom.appraisal import appraise
 from strongroom.appraisal.formats import collateral_of, read
-from strongroom.appraisal.gather import Pile
 from strongroom.appraisal.genuine import appraise_genuine
+from strongroom.appraisal.pile import Pile
 from strongroom.appraisal.policies import template
 from strongroom.appraisal.signed import Known
 from strongroom.collateral import Cache, Checks

@@ -94,10 +94,13 @@ class Realm:
         self._registers = [bytes(REGISTER_BYTES)] * REGISTERS
 
     def extend(self, register: int, measurement: bytes) -> None:
-        """What RSI_MEASUREMENT_EXTEND does to REM0 to REM3: SHA-512 over the register and up to 64 bytes."""
-        if register not in range(REGISTERS) or not 1 <= len(measurement) <= REGISTER_BYTES:
+        """What RSI_MEASUREMENT_EXTEND does to measurements 1 to 4, which are REM0 to REM3 (0 is the RIM, which is fixed).
+
+        SHA-512 over the register and up to 64 bytes.
+        """
+        if register not in range(1, REGISTERS + 1) or not 1 <= len(measurement) <= REGISTER_BYTES:
             raise UsageError(f"register {register} cannot be extended by {len(measurement)} bytes")
-        self._registers[register] = hashlib.sha512(self._registers[register] + measurement).digest()
+        self._registers[register - 1] = hashlib.sha512(self._registers[register - 1] + measurement).digest()
 
     def quote(self, report_data: bytes) -> bytes:
         """A token over a challenge of 64 bytes and the registers as they are now."""

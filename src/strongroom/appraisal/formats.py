@@ -13,8 +13,8 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
 
-from strongroom.appraisal.gather import Pile
 from strongroom.appraisal.kinds import kind_of
+from strongroom.appraisal.pile import Pile
 from strongroom.errors import MalformedEvidence, MalformedRecord, Unreadable
 from strongroom.records import codec
 from strongroom.records.azure import AzureEvidence

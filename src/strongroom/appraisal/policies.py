@@ -49,10 +49,12 @@ def to_toml(policy: Policy) -> str:
     value = codec.to_json(policy)
     del value["type"]
     tables = {kind: members for kind in KINDS if (members := value.pop(kind)) is not None}
-    references = value.pop("references")
+    references = value.pop("references") or None
     tables = {"custody": value.pop("custody"), **tables}
     lines = [f"{name} = {_toml(member)}" for name, member in value.items()]
-    for reference in references:
+    if references is None:
+        lines.append("references = []")
+    for reference in references or ():
         lines += ["", "[[references]]", *(f"{name} = {_toml(member)}" for name, member in reference.items())]
     for table, members in tables.items():
         lines += ["", f"[{table}]", *(f"{name} = {_toml(member)}" for name, member in members.items())]

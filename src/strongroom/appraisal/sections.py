@@ -129,6 +129,7 @@ def snp() -> SnpPolicy:
 def tpm() -> TpmPolicy:
     """A machine with Secure Boot on, whose key a certificate, an enrolment or the paravisor vouches for."""
     return TpmPolicy(
+        measured=YES,
         bank=one("sha256"),
         pcrs={},
         source=one("certificate", "enrolment", "paravisor"),
@@ -143,6 +144,7 @@ def tpm() -> TpmPolicy:
 def nitro() -> NitroPolicy:
     """An enclave of any instance, with a document not older than a minute."""
     return NitroPolicy(
+        debug=NO,
         pcr3=free("the instance's role does not change what the enclave is"),
         pcr4=free("which instance it is, is a matter of custody"),
         pcr8=free("the image itself is a reference value"),
@@ -156,6 +158,7 @@ def nitro() -> NitroPolicy:
 def cca() -> CcaPolicy:
     """A realm on any platform that is secured."""
     return CcaPolicy(
+        lifecycle=one("secured"),
         implementation_id=free(),
         instance_id=free("which machine it is, is a matter of custody"),
         config=free(),

@@ -38,7 +38,15 @@ def broker_command() -> None:
 @click.option("--listen", default="127.0.0.1:8600", show_default=True, metavar="HOST:PORT")
 @output.json_option
 def serve(
-    state: Path, owners: tuple[str, ...], anchor: str | None, profile: str, listen: str, *, as_json: bool, **signed: Any
+    state: Path,
+    owners: tuple[str, ...],
+    anchor: str | None,
+    enrollers: tuple[str, ...],
+    profile: str,
+    listen: str,
+    *,
+    as_json: bool,
+    **signed: Any,
 ) -> None:
     """Serve until told to stop. Prints the fingerprint that owners and workers name."""
     from cryptography.hazmat.primitives.asymmetric.ec import EllipticCurvePublicKey
@@ -55,7 +63,8 @@ def serve(
             raise UsageError(f"{path} is not a key on P-256", remedy="Make one with `strongroom keys new`.")
         keys.append(key)
     known = read_known(**signed)
-    broker = open_broker(state, anchors=load_anchors(anchor), owners=keys, profile=profile, known=known)
+    anchors = load_anchors(anchor, enrollers=enrollers)
+    broker = open_broker(state, anchors=anchors, owners=keys, profile=profile, known=known)
 
     def ready(url: str) -> None:
         fingerprint = broker.identity.fingerprint

@@ -17,7 +17,7 @@ from strongroom.appraisal.kinds import kind_of
 from strongroom.cli import output
 from strongroom.cli.evidence_files import read_collateral, read_evidence, read_known
 from strongroom.cli.output import Moment
-from strongroom.cli.remote import load_anchors, load_enrollers, load_policy, signed_options
+from strongroom.cli.remote import load_anchors, load_policy, signed_options
 from strongroom.crypto import x509
 from strongroom.crypto.signatures import private_from_pem
 from strongroom.errors import DeviceUnavailable, SimulationNotAccepted, UsageError
@@ -138,7 +138,6 @@ def show(path: str, *, as_json: bool) -> None:
 @click.option("--owner", metavar="FILE", help="Public key of who signed the policy.")
 @signed_options
 @click.option("--anchor", multiple=True, metavar="FILE", help="Installation roots (PEM), for simulated TEEs.")
-@click.option("--enroller", multiple=True, metavar="FILE", help="Public keys whose enrolments of TPMs count.")
 @click.option("--accept-simulated", is_flag=True, help="Go on with a simulated TEE, which protects nothing.")
 @click.option("--any-revocation", metavar="REASON", help="Go on without a revocation list that nobody gave.")
 @click.option("--log", metavar="FILE", help="The firmware's event log, where PATH does not bring it.")
@@ -158,7 +157,7 @@ def verify(
         found = dataclasses.replace(found, log=output.read_file(given["log"]))
     now = int(time.time()) if at is None else at
     collateral = collateral_of(found, read_collateral(given["collateral"], now))
-    anchors = (*load_anchors(*given["anchor"]), *load_enrollers(given["enroller"]))
+    anchors = load_anchors(*given["anchor"], enrollers=given["enrollers"])
     told = {"as_json": as_json, "accept_simulated": given["accept_simulated"]}
     if given["policy"] is None:
         judged = appraise_genuine(

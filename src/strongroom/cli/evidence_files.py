@@ -1,6 +1,6 @@
 """Files that hold evidence, collateral, or what others sign for an appraisal.
 
-Knows: where files and folders are. Does not know: what is in them (`appraisal.formats`, `appraisal.gather`).
+Knows: where files and folders are. Does not know: what is in them (`appraisal.formats`, `appraisal.pile`).
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import TypeVar
 
 from strongroom.appraisal import formats
-from strongroom.appraisal.gather import Pile
+from strongroom.appraisal.pile import Pile
 from strongroom.appraisal.signed import Known, open_custody, open_references
 from strongroom.cli import output
 from strongroom.crypto.signatures import PublicKey, public_from_pem

@@ -166,7 +166,7 @@ def verify(
         public_from_pem(output.read_file(outputs_signer or f"{receipt}.pub")),
         Trust(
             policy=load_policy(trust["policy"], trust["owner"]),
-            anchors=load_anchors(trust["anchor"]),
+            anchors=load_anchors(trust["anchor"], enrollers=trust["enrollers"]),
             broker=digest(broker_fingerprint) if broker_fingerprint else None,
             accept_simulated=trust["accept_simulated"],
             known=read_known(trust["references"], trust["custody"], trust["signers"]),

@@ -67,7 +67,12 @@ def new(
     bundle = _bundle(evidence)
     pinned = [digest(artifact) for artifact in artifacts]
     policy = template(
-        identifier, references=[reference_of(bundle)], artifacts=pinned, simulated=simulated, workload=workload
+        identifier,
+        references=[reference_of(bundle)],
+        artifacts=pinned,
+        simulated=simulated,
+        workload=workload,
+        kind=bundle.evidence.kind,
     )
     text = to_toml(policy)
     if target is not None:
@@ -169,7 +174,7 @@ def explain_command(evidence: str, policy: str, at: int | None, *, as_json: bool
     verdict = appraise(
         bundle,
         policy=load_policy(policy, given["owner"]),
-        anchors=load_anchors(*given["anchor"]),
+        anchors=load_anchors(*given["anchor"], enrollers=given["enrollers"]),
         nonce=bundle.evidence.nonce,
         purpose=bundle.evidence.purpose,
         now=int(time.time()) if at is None else at,

@@ -37,7 +37,7 @@ def verify_receipt(path: str, at: int | None, broker_fingerprint: str | None, *,
         document,
         Trust(
             policy=load_policy(trust["policy"], trust["owner"]),
-            anchors=load_anchors(trust["anchor"]),
+            anchors=load_anchors(trust["anchor"], enrollers=trust["enrollers"]),
             broker=digest(broker_fingerprint) if broker_fingerprint else None,
             accept_simulated=trust["accept_simulated"],
             known=read_known(trust["references"], trust["custody"], trust["signers"]),

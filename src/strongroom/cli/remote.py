@@ -9,7 +9,7 @@ from typing import Any
 
 import click
 
-from strongroom.appraisal.gather import read_anchors
+from strongroom.appraisal.gather import read_anchors, read_enroller
 from strongroom.appraisal.policies import from_toml, open_policy
 from strongroom.cli import output
 from strongroom.cli.output import F
@@ -18,10 +18,8 @@ from strongroom.errors import UsageError
 from strongroom.records.digest import Digest, is_digest
 from strongroom.records.envelope import Envelope
 from strongroom.records.policy import Policy
-from strongroom.records.verdict import RootClass
 from strongroom.release.client import BrokerClient
 from strongroom.tee.anchors import VENDOR_ANCHORS, TrustAnchor
-from strongroom.tee.tpm.enrol import enrolment_anchor
 
 
 def _options(*options: Callable[[Any], Any]) -> Callable[[F], F]:
@@ -52,6 +50,13 @@ signed_options = _options(
     click.option("--references", multiple=True, metavar="FILE", help="Signed reference values."),
     click.option("--custody", multiple=True, metavar="FILE", help="Signed custody lists."),
     click.option("--signer-key", "signers", multiple=True, metavar="FILE", help="Public keys of who signed these."),
+    click.option(
+        "--enroller",
+        "enrollers",
+        multiple=True,
+        metavar="FILE",
+        help="Public keys of who enrols TPMs, and is believed.",
+    ),
 )
 
 trust_options = _options(
@@ -91,14 +96,9 @@ def load_policy(path: str, owner: str | None = None) -> Policy:
     return open_policy(Envelope.from_bytes(data), [public_from_pem(output.read_file(owner))])
 
 
-def load_enrollers(paths: Iterable[str]) -> tuple[TrustAnchor, ...]:
-    """Verifiers whose notes about TPMs count; of which class a note is, it says itself."""
-    return tuple(enrolment_anchor(public_from_pem(output.read_file(path)), RootClass.SILICON) for path in paths)
-
-
-def load_anchors(*paths: str | None) -> tuple[TrustAnchor, ...]:
-    """The vendors' roots, and the installation's roots that are named, each for every kind of evidence."""
-    found = list(VENDOR_ANCHORS)
+def load_anchors(*paths: str | None, enrollers: Iterable[str] = ()) -> tuple[TrustAnchor, ...]:
+    """The vendors' roots, the installation's that are named (each for every kind of evidence), who enrols TPMs."""
+    found = [*VENDOR_ANCHORS, *(read_enroller(output.read_file(path)) for path in enrollers)]
     for path in paths:
         if path is not None:
             found += read_anchors(output.read_file(path))

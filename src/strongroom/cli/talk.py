@@ -25,6 +25,7 @@ def _trust(
     owner: str | None,
     anchor: str | None,
     broker_fingerprint: str | None,
+    enrollers: tuple[str, ...],
     *,
     accept_simulated: bool,
     **signed: Any,
@@ -33,6 +34,7 @@ def _trust(
         "known": read_known(**signed),
         "policy": load_policy(policy, owner),
         "anchor": anchor,
+        "enrollers": enrollers,
         "broker": digest(broker_fingerprint) if broker_fingerprint else None,
         "accept_simulated": accept_simulated,
     }

@@ -10,14 +10,14 @@ import contextlib
 import secrets
 import time
 from collections import deque
-from collections.abc import AsyncIterator, Callable, Iterator
+from collections.abc import AsyncIterator, Callable, Iterable, Iterator
 from functools import partial
 from pathlib import Path
 from typing import Any
 
 import httpx2
 
-from strongroom.appraisal.gather import read_anchors
+from strongroom.appraisal.gather import read_anchors, read_enroller
 from strongroom.appraisal.policies import from_toml
 from strongroom.appraisal.signed import NOTHING, Known
 from strongroom.channel.client import AsyncSealedTransport, Exchange, SealedTransport
@@ -48,6 +48,7 @@ class _Desk:
         *,
         policy: Policy | str | Path,
         anchor: str | Path | None = None,
+        enrollers: Iterable[str | Path] = (),
         broker: str | None = None,
         accept_simulated: bool = False,
         known: Known = NOTHING,
@@ -57,14 +58,15 @@ class _Desk:
         """What a user holds before any worker is met.
 
         `url` of the worker or of what stands before it; `policy` as a record or a TOML file of your own; `anchor` the PEM file
-        of an installation root (simulated TEEs); `broker` the fingerprint of the broker that must have released the keys.
+        of an installation root (simulated TEEs); `enrollers` the public keys (PEM files) of who enrols TPMs; `broker` the
+        fingerprint of the broker that must have released the keys.
         `known` are signed reference values and custody lists (`appraisal.signed`).
         `on_receipt` is given each answer's receipt document once it was checked, before the answer's end.
         """
         self.url = url.rstrip("/")
         if not _is_address(self.url):
             raise UsageError(f"{url!r} is not an http address", remedy="Give an address such as http://127.0.0.1:8443.")
-        anchors: tuple[TrustAnchor, ...] = VENDOR_ANCHORS
+        anchors: tuple[TrustAnchor, ...] = (*VENDOR_ANCHORS, *(read_enroller(_read(path)) for path in enrollers))
         if anchor is not None:
             anchors = (*anchors, *read_anchors(_read(anchor)))
         self.trust = Trust(

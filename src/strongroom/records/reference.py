@@ -66,8 +66,8 @@ class ReferenceValues:
 class Machine:
     """One machine in a custody list: an identifier that its hardware signs, and where it stands.
 
-    `identifier` names the claim (`ppid`, `piid`, `chip_id`, `module_id`, `instance_id`, `ek`), `value` is its value as
-    the claim writes it. `jurisdiction` is a code that the list's readers agree on (ISO 3166, say).
+    `identifier` names the claim (`ppid`, `piid`, `chip_id`, `instance`, `instance_id`, `endorsement`, `ak_name`), `value`
+    is its value as the claim writes it. `jurisdiction` is a code that the list's readers agree on (ISO 3166, say).
     """
 
     identifier: str

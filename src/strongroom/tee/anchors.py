@@ -57,11 +57,12 @@ AWS_NITRO_ROOT = TrustAnchor(
 )
 
 # TPMs. Who can hold Google's roots is a cloud; the others are makers of chips. Each fingerprint was computed from the
-# certificate itself, whose own signature holds. Google: https://pki.goog/cloud_integrity/tpm_ek_root_1.crt (until 2118) and
-# the root above its Certificate Authority Service (until 2122), both as in go-tpm-tools, server/ca-certs. Infineon:
-# http://pki.infineon.com/OptigaRsaRootCA and OptigaEccRootCA (until 2043). Intel: EKRootPublicKey at upgrades.intel.com (until
-# 2049). GlobalSign stands above STMicroelectronics (until 2049). AMD: https://ftpm.amd.com/pki/aia (RSA until 2039, ECC until
-# 2041, which exists in two spellings of the same names).
+# certificate itself, whose own signature holds; the certificates came from copies in public repositories, not from the makers'
+# sites, which are named so that anybody can compare. Google: https://pki.goog/cloud_integrity/tpm_ek_root_1.crt (until 2118)
+# and the root above its Certificate Authority Service (until 2122). Infineon: http://pki.infineon.com/OptigaRsaRootCA and
+# OptigaEccRootCA (until 2043). Intel: EKRootPublicKey at upgrades.intel.com (until 2049). GlobalSign stands above
+# STMicroelectronics (until 2049). AMD: https://ftpm.amd.com/pki/aia (RSA until 2039, ECC until 2041, which exists in two
+# spellings of the same names).
 TPM_ROOTS = tuple(
     TrustAnchor("tpm", Digest(f"sha256:{fingerprint}"), root_class, name)
     for name, root_class, fingerprint in (

@@ -12,8 +12,9 @@ import pytest
 from cryptography.hazmat.primitives.serialization import Encoding
 
 from strongroom.appraisal.formats import collateral_of, of_bundle, read
-from strongroom.appraisal.gather import Pile, read_anchors
+from strongroom.appraisal.gather import read_anchors
 from strongroom.appraisal.kinds import KINDS
+from strongroom.appraisal.pile import Pile
 from strongroom.crypto import x509
 from strongroom.errors import MalformedEvidence, MalformedRecord, Unreadable
 from strongroom.records import codec

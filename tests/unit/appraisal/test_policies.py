@@ -3,15 +3,18 @@ from dataclasses import replace
 import pytest
 
 from strongroom.appraisal.policies import from_toml, open_policy, sign_policy, to_toml
-from strongroom.crypto.signatures import generate_p256
+from strongroom.crypto.signatures import fingerprint, generate_p256
 from strongroom.errors import MalformedRecord, SignatureInvalid
-from strongroom.records.policy import Requirement
+from strongroom.records.policy import Requirement, Signer
 
 
 def test_a_policy_is_read_as_it_was_written(case):
     assert from_toml(to_toml(case.policy)) == case.policy
     odd = replace(case.policy, workload=Requirement(any='because "quotes", \\ and\nlines'))
     assert from_toml(to_toml(odd)) == odd
+    builder = Signer(fingerprint(generate_p256().public_key()), 1)
+    signed_elsewhere = replace(case.policy, references=(), builders=(builder,))
+    assert from_toml(to_toml(signed_elsewhere)) == signed_elsewhere
 
 
 def test_a_signed_policy_opens_only_under_its_owners_key(case):

@@ -15,8 +15,9 @@ from pathlib import Path
 import pytest
 
 from strongroom.appraisal.formats import collateral_of, read
-from strongroom.appraisal.gather import Pile, read_anchors
+from strongroom.appraisal.gather import read_anchors
 from strongroom.appraisal.genuine import CHECKED, GenuineVerdict, appraise_genuine
+from strongroom.appraisal.pile import Pile
 from strongroom.errors import Unreadable
 from strongroom.records.policy import Requirement
 from strongroom.records.verdict import Level, Status

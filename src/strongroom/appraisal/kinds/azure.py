@@ -17,11 +17,11 @@ from collections.abc import Callable, Sequence
 from cryptography.hazmat.primitives.asymmetric.rsa import RSAPublicNumbers
 from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 
-from strongroom.appraisal.gather import Pile
 from strongroom.appraisal.kinds import snp as snp_kind
 from strongroom.appraisal.kinds import tdx as tdx_kind
 from strongroom.appraisal.kinds import tpm as tpm_kind
 from strongroom.appraisal.kinds.kind import Judge, Kind
+from strongroom.appraisal.pile import Pile
 from strongroom.errors import MalformedEvidence, MalformedRecord
 from strongroom.records import codec
 from strongroom.records.azure import AzureEvidence

@@ -14,8 +14,9 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from strongroom.appraisal.gather import Pile, gather_arm
-from strongroom.appraisal.kinds.kind import Kind, Register, claim, without_log
+from strongroom.appraisal.gather import gather_arm
+from strongroom.appraisal.kinds.kind import Kind, Register, chosen, claim, without_log
+from strongroom.appraisal.pile import Pile
 from strongroom.records.evidence import Collateral
 from strongroom.records.policy.cca import CcaPolicy
 from strongroom.records.policy.requirement import Requirement
@@ -54,6 +55,7 @@ def wanted(genuine: Genuine, asked: CcaPolicy | None) -> list[Check]:
         claim(genuine, f"policy.cca.{name}", name, getattr(asked, name))
         for name in ("implementation_id", "instance_id", "config", "realm_hash", "rem1", "rem2", "rem3")
     ]
+    checks.append(chosen(exposed(genuine)[0], "policy.cca.lifecycle", asked.lifecycle, closed="secured", open_="open"))
     checks.append(_components(genuine, asked.components))
     return checks
 

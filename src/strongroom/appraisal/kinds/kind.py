@@ -9,11 +9,11 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
-from strongroom.appraisal.gather import Pile
+from strongroom.appraisal.pile import Pile
 from strongroom.errors import MalformedEvidence
 from strongroom.records.evidence import Collateral
 from strongroom.records.policy import Policy, Requirement
-from strongroom.records.verdict import Check, Level, judged, not_run
+from strongroom.records.verdict import Check, Level, Status, judged, not_run
 from strongroom.tee.anchors import TrustAnchor
 from strongroom.tee.genuine import Genuine
 
@@ -88,6 +88,14 @@ def status(genuine: Genuine, identifier: str, wanted: Requirement) -> Check:
     if genuine.tcb_status is None:
         return not_run(identifier, "the platform has no TCB status")
     return judged(identifier, wanted.admits(genuine.tcb_status), genuine.tcb_status)
+
+
+def chosen(exposed: Check, identifier: str, wanted: Requirement, *, closed: str, open_: str) -> Check:
+    """An owner's requirement on what `exposed` found: `closed` where it passed, `open_` where it failed."""
+    if exposed.status is Status.NOT_RUN:
+        return not_run(identifier, exposed.detail)
+    value = closed if exposed.status is Status.PASS else open_
+    return judged(identifier, wanted.admits(value), f"{value}; {wanted.any or exposed.detail}")
 
 
 def up_to_date(genuine: Genuine, identifier: str) -> Check:

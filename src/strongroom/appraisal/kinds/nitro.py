@@ -9,8 +9,8 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from strongroom.appraisal.gather import Pile
-from strongroom.appraisal.kinds.kind import Kind, claim, without_log
+from strongroom.appraisal.kinds.kind import Kind, chosen, claim, without_log
+from strongroom.appraisal.pile import Pile
 from strongroom.crypto import x509
 from strongroom.records.evidence import AwsCollateral, Collateral
 from strongroom.records.policy.nitro import NitroPolicy
@@ -53,6 +53,7 @@ def wanted(genuine: Genuine, asked: NitroPolicy | None) -> list[Check]:
         for name in ("pcr3", "pcr4", "pcr8", "nonce", "revocation")
     ]
     checks.append(claim(genuine, "policy.nitro.module", "module_id", asked.module))
+    checks.append(chosen(exposed(genuine)[0], "policy.nitro.debug", asked.debug, closed="0", open_="1"))
     age = genuine.claims.get("age_seconds")
     if isinstance(age, int):
         checks.append(

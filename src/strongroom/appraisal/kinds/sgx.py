@@ -8,9 +8,10 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from strongroom.appraisal.gather import Pile, gather_intel
+from strongroom.appraisal.gather import gather_intel
 from strongroom.appraisal.kinds.dcap import platform
 from strongroom.appraisal.kinds.kind import Kind, bits, claim, least, up_to_date, without_log
+from strongroom.appraisal.pile import Pile
 from strongroom.records.evidence import Collateral
 from strongroom.records.policy.sgx import SgxPolicy
 from strongroom.records.verdict import Check, Level, failed, judged, not_run

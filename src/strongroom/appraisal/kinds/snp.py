@@ -10,8 +10,9 @@ from collections.abc import Sequence
 
 from cryptography.x509 import Certificate
 
-from strongroom.appraisal.gather import Pile, gather_amd
+from strongroom.appraisal.gather import gather_amd
 from strongroom.appraisal.kinds.kind import Kind, claim, least, without_log
+from strongroom.appraisal.pile import Pile
 from strongroom.errors import MalformedEvidence
 from strongroom.records.evidence import Collateral
 from strongroom.records.policy.snp import SnpMinimum, SnpPolicy

@@ -8,10 +8,11 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from strongroom.appraisal.gather import Pile, gather_intel
+from strongroom.appraisal.gather import gather_intel
 from strongroom.appraisal.kinds.dcap import platform
 from strongroom.appraisal.kinds.kind import Kind, Register, bits, claim, up_to_date
 from strongroom.appraisal.kinds.logs import with_log
+from strongroom.appraisal.pile import Pile
 from strongroom.records.evidence import Collateral
 from strongroom.records.policy import Policy, TdxPolicy
 from strongroom.records.verdict import Check, Level, failed, judged, not_run

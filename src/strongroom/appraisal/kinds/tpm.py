@@ -15,9 +15,10 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from strongroom.appraisal.gather import Pile, gather_tpm
-from strongroom.appraisal.kinds.kind import Kind, Register, claim
+from strongroom.appraisal.gather import gather_tpm
+from strongroom.appraisal.kinds.kind import Kind, Register, chosen, claim
 from strongroom.appraisal.kinds.logs import with_log
+from strongroom.appraisal.pile import Pile
 from strongroom.crypto import x509
 from strongroom.errors import SignatureInvalid
 from strongroom.records.evidence import Collateral
@@ -79,6 +80,7 @@ def wanted(genuine: Genuine, asked: TpmPolicy | None) -> list[Check]:
         return [failed("policy.tpm", "the policy admits no TPM evidence")]
     checks = [
         claim(genuine, "policy.tpm.bank", "bank", asked.bank),
+        chosen(exposed(genuine)[0], "policy.tpm.measured", asked.measured, closed="1", open_="0"),
         _registers(genuine, asked),
         claim(genuine, "policy.tpm.source", "ak_source", asked.source),
         claim(genuine, "policy.tpm.ak_names", "ak_name", asked.ak_names),

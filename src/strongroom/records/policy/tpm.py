@@ -16,6 +16,7 @@ _REGISTER = re.compile(r"pcr(?:[0-9]|1[0-9]|2[0-3])")
 class TpmPolicy:
     """What is wanted of a TPM's quote.
 
+    `measured` is "0" where the firmware's registers are as at power-on: whoever boots then writes them as they like.
     `bank` is that of the registers claimed (sha256, sha384, sha512). `pcrs` pins registers beyond those that every
     reference value pins: `pcr11` -> values in lower-case hexadecimal; each must be in the quote. `source` says who may
     vouch for the attestation key: certificate, enrolment, or the verifier of the TEE beneath. `ak_names` are names of
@@ -25,6 +26,7 @@ class TpmPolicy:
     event log, replayed to the registers, tells it.
     """
 
+    measured: Requirement
     bank: Requirement
     pcrs: Mapping[str, Requirement]
     source: Requirement

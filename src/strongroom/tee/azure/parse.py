@@ -30,7 +30,9 @@ ATTESTATION = 2
 SNP, TDX = 2, 4
 SHA256 = 1
 AK = "HCLAkPub"
-MIN_MODULUS_BITS = 2048
+MODULUS_BITS = range(2048, 4097)
+EXPONENTS = range(3, 1 << 32)
+"""Of an RSA key in a TPM, whose exponent has 32 bits (TPM 2.0 Library, Part 2, section 12.2.3.5)."""
 CONFIGURATION = ("secure-boot", "console-enabled", "tpm-enabled", "vmUniqueId")
 """The members of the claims about the VM that are read. A closed list: whoever measures another paravisor writes what they
 like here, and it must not stand under a name that the hardware or the vTPM speaks of."""
@@ -98,8 +100,8 @@ def parse_runtime(data: bytes) -> Runtime:
     if len(keys) != 1 or keys[0].get("kty") != "RSA":
         raise MalformedEvidence(f"the runtime claims do not hold one RSA key named {AK}")
     modulus, exponent = _number(keys[0].get("n")), _number(keys[0].get("e"))
-    if modulus.bit_length() < MIN_MODULUS_BITS or exponent < 3 or not exponent & 1:  # noqa: PLR2004 (the least RSA exponent)
-        raise MalformedEvidence("the AK in the runtime claims is too weak")
+    if modulus.bit_length() not in MODULUS_BITS or exponent not in EXPONENTS or not modulus & exponent & 1:
+        raise MalformedEvidence("the AK in the runtime claims is no RSA key of a TPM, or is too weak")
     configuration = claims.get("vm-configuration")
     user_data = claims.get("user-data")
     return Runtime(

@@ -86,7 +86,7 @@ def _compare(
     style: Style,
     growing: Collection[int] = (),
 ) -> Mapping[int, bytes]:
-    """The registers of a log, if they are what was quoted and nothing else was. Raises `Doubt`."""
+    """The registers of a log that were compared, if they are what was quoted and nothing else was. Raises `Doubt`."""
     require(registers, "no register was quoted")
     for register, value in sorted(registers.items()):
         name = register_name(style, register)
@@ -99,7 +99,7 @@ def _compare(
     for register in found:
         explained = register in registers or register in growing
         require(explained, f"the log has events of {register_name(style, register)}, which was not quoted")
-    return found
+    return {register: value for register, value in found.items() if register in registers}
 
 
 def _digests(log: Log, bank: str) -> tuple[Judgement, ...]:

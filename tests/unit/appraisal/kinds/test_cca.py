@@ -8,8 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from strongroom.appraisal.gather import Pile
 from strongroom.appraisal.kinds.cca import CCA, exposed, gather, judge, stated, wanted
+from strongroom.appraisal.pile import Pile
 from strongroom.appraisal.statement import launch_register, replay
 from strongroom.errors import MalformedEvidence
 from strongroom.records.evidence import Collateral, Event
@@ -21,7 +21,17 @@ from strongroom_sim.cca import CcaPlatform, Realm
 
 NOW = 1_790_000_000
 ZERO = "00" * 64
-REQUIREMENTS = ("implementation_id", "instance_id", "config", "realm_hash", "rem1", "rem2", "rem3", "components")
+REQUIREMENTS = (
+    "lifecycle",
+    "implementation_id",
+    "instance_id",
+    "config",
+    "realm_hash",
+    "rem1",
+    "rem2",
+    "rem3",
+    "components",
+)
 
 
 @pytest.fixture(scope="module")
@@ -47,6 +57,7 @@ def components(genuine: Genuine) -> tuple[str, ...]:
 @pytest.fixture
 def policy(platform: CcaPlatform, components: tuple[str, ...]) -> CcaPolicy:
     return CcaPolicy(
+        lifecycle=Requirement(("secured",)),
         implementation_id=Requirement((platform.implementation_id.hex(),)),
         instance_id=Requirement((platform.instance_id.hex(),)),
         config=Requirement(("cfcfcfcf",)),
@@ -86,7 +97,7 @@ def test_a_register_that_nothing_here_extends_is_noticed_when_something_does(
     platform: CcaPlatform, policy: CcaPolicy, register: int
 ):
     realm = Realm(platform, rim=b"r" * 64)
-    realm.extend(register, b"surprise")
+    realm.extend(register + 1, b"surprise")  # measurement 0 is the RIM
     assert failing(wanted(judged(platform, realm.quote(bytes(64))), policy)) == {f"policy.cca.rem{register}"}
 
 
@@ -115,6 +126,15 @@ def test_evidence_that_is_not_genuine_makes_every_check_not_run(genuine: Genuine
     lax = replace(policy, components=Requirement(any="a reason"))
     assert set(status_of(wanted(nothing, lax)).values()) == {Status.NOT_RUN}
     assert status_of(exposed(nothing)) == {"cca.lifecycle": Status.NOT_RUN}
+
+
+@pytest.mark.parametrize("lifecycle", [0x1000, 0x4000, 0x5000])
+def test_a_platform_that_is_being_made_or_debugged_is_refused_by_policy_too(policy: CcaPolicy, lifecycle: int):
+    platform = CcaPlatform(lifecycle=lifecycle)
+    found = judged(platform, Realm(platform, rim=b"r" * 64).quote(bytes(64)))
+    here = replace(policy, implementation_id=Requirement(any="any"), instance_id=Requirement(any="any"))
+    assert failing(wanted(found, here)) == {"policy.cca.lifecycle"}
+    assert not failing(wanted(found, replace(here, lifecycle=Requirement(("secured", "open")))))
 
 
 def test_a_policy_without_cca_admits_none(genuine: Genuine):
@@ -146,7 +166,7 @@ def test_events_replay_to_the_register_that_the_kind_names(platform: CcaPlatform
     realm = Realm(platform, rim=bytes(64))
     assert CCA.runtime is not None
     for event in events:
-        realm.extend(CCA.runtime.index - 1, event.measured(CCA.runtime.algorithm))
+        realm.extend(CCA.runtime.index, event.measured(CCA.runtime.algorithm))
     claims = judged(platform, realm.quote(bytes(64))).claims
     assert claims[CCA.runtime.claim] == replay(events, CCA.runtime.algorithm) != ZERO
 

@@ -9,8 +9,8 @@ from typing import Any
 import pytest
 from cryptography import x509
 
-from strongroom.appraisal.gather import Pile
 from strongroom.appraisal.kinds.nitro import NITRO, exposed, gather, judge, stated, wanted
+from strongroom.appraisal.pile import Pile
 from strongroom.errors import MalformedEvidence
 from strongroom.records.evidence import AwsCollateral, Collateral
 from strongroom.records.policy.nitro import NitroPolicy
@@ -24,7 +24,7 @@ from strongroom_sim.nitro import Enclave, NitroCloud
 NOW = 1_790_000_000
 ZERO, ONE, ROLE = "00" * 48, b"\x01" * 48, b"\x03" * 48
 NONCE = b"nonce"
-REQUIREMENTS = ("pcr3", "pcr4", "pcr8", "module", "nonce", "revocation", "maximum_age")
+REQUIREMENTS = ("debug", "pcr3", "pcr4", "pcr8", "module", "nonce", "revocation", "maximum_age")
 
 
 @pytest.fixture(scope="module")
@@ -50,6 +50,7 @@ def genuine(cloud: NitroCloud, enclave: Enclave) -> Genuine:
 @pytest.fixture
 def policy(enclave: Enclave) -> NitroPolicy:
     return NitroPolicy(
+        debug=Requirement(("0",)),
         pcr3=Requirement((ROLE.hex(),)),
         pcr4=Requirement((ONE.hex(),)),
         pcr8=Requirement((ZERO,)),
@@ -78,6 +79,13 @@ def test_each_requirement_fails_alone(genuine: Genuine, policy: NitroPolicy, nam
     checks = {check.id: check for check in wanted(genuine, any_value)}
     assert checks[f"policy.nitro.{name}"].status is Status.PASS
     assert "a reason" in checks[f"policy.nitro.{name}"].detail
+
+
+def test_a_debug_enclave_is_refused_by_policy_too(cloud: NitroCloud, enclave: Enclave, policy: NitroPolicy):
+    payload = {**enclave.payload(nonce=NONCE, now=NOW)}
+    payload["pcrs"] = {**payload["pcrs"], 0: bytes(48), 1: bytes(48), 2: bytes(48)}
+    found = status_of(wanted(judged(cloud, enclave.sign(payload), crls=cloud.collateral(NOW)), policy))
+    assert {check for check, status in found.items() if status is Status.FAIL} == {"policy.nitro.debug"}
 
 
 def test_a_document_that_is_too_old_fails(cloud: NitroCloud, enclave: Enclave, policy: NitroPolicy):

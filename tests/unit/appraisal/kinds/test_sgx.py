@@ -9,8 +9,8 @@ from typing import Any
 import pytest
 from dcap_world import DATA, MRENCLAVE, Place, make_place
 
-from strongroom.appraisal.gather import Pile
 from strongroom.appraisal.kinds.sgx import SGX, exposed, gather, judge, stated, wanted
+from strongroom.appraisal.pile import Pile
 from strongroom.errors import MalformedEvidence, MalformedRecord
 from strongroom.records import codec
 from strongroom.records.evidence import Collateral

@@ -7,8 +7,8 @@ from typing import Any
 
 import pytest
 
-from strongroom.appraisal.gather import Pile
 from strongroom.appraisal.kinds.snp import REQUIREMENTS, SNP, exposed, judge, stated, wanted
+from strongroom.appraisal.pile import Pile
 from strongroom.errors import MalformedEvidence, MalformedRecord
 from strongroom.records import codec
 from strongroom.records.evidence import Collateral

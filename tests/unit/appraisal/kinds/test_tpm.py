@@ -8,8 +8,8 @@ from types import SimpleNamespace
 import pytest
 from cryptography.hazmat.primitives.serialization import Encoding
 
-from strongroom.appraisal.gather import Pile
 from strongroom.appraisal.kinds.tpm import TPM, exposed, gather, judge, stated, wanted
+from strongroom.appraisal.pile import Pile
 from strongroom.appraisal.statement import replay
 from strongroom.errors import MalformedEvidence
 from strongroom.records import codec
@@ -45,6 +45,7 @@ def genuine(tpm: Tpm) -> Genuine:
 @pytest.fixture
 def policy(genuine: Genuine) -> TpmPolicy:
     return TpmPolicy(
+        measured=Requirement(("1",)),
         bank=Requirement(("sha256",)),
         pcrs={"pcr1": Requirement((str(genuine.claims["pcr1"]),)), "pcr14": Requirement(("00" * 32,))},
         source=Requirement(("certificate",)),
@@ -64,7 +65,17 @@ def test_what_is_asked_is_found(genuine: Genuine, policy: TpmPolicy):
     found = outcomes(wanted(genuine, policy))
     assert set(found) == {
         f"policy.tpm.{name}"
-        for name in ("bank", "pcrs", "source", "ak_names", "endorsements", "firmware", "clock_safe", "secure_boot")
+        for name in (
+            "measured",
+            "bank",
+            "pcrs",
+            "source",
+            "ak_names",
+            "endorsements",
+            "firmware",
+            "clock_safe",
+            "secure_boot",
+        )
     }
     assert set(found.values()) == {Status.PASS}
 
@@ -72,6 +83,7 @@ def test_what_is_asked_is_found(genuine: Genuine, policy: TpmPolicy):
 @pytest.mark.parametrize(
     ("name", "check"),
     [
+        ("measured", "measured"),
         ("bank", "bank"),
         ("source", "source"),
         ("ak_names", "ak_names"),

@@ -52,7 +52,7 @@ def both(place: Any, platform: bytes | None = None, realm: bytes | None = None) 
 @pytest.mark.parametrize("legacy", [True, False])
 def test_a_good_token_is_genuine_under_its_platforms_key(place: Any, legacy: Any):
     realm = Realm(place.platform, rim=b"r" * 64, rpv=b"p" * 64, legacy=legacy)
-    realm.extend(0, b"event")
+    realm.extend(1, b"event")  # REM0
     genuine = place.judge(realm.quote(CHALLENGE))
     assert [check.id for check in genuine.checks] == CHECKS
     assert all_passed(genuine.checks)

@@ -281,3 +281,26 @@ def test_a_startup_locality_that_is_not_true_does_not_replay():
         truth = EventLog().startup_locality(true).boot().log
         assert "pcr0" in replay_fails(log, replay(truth, "sha256"))
     assert codes.NO_ACTION == 3
+
+
+def test_a_register_that_grows_after_the_log_need_not_be_quoted_and_every_other_must():
+    log = made(Style.TPM).log
+    later = [replace(event, index=10, type=codes.IPL) for event in log.events if event.index == 9]
+    assert later
+    grown = renumbered(log, [*log.events, *later])
+    registers = replay(log, "sha256")
+    for growing, expected in (((10,), Status.PASS), ((11,), Status.FAIL), ((), Status.FAIL)):
+        steps = Steps()
+        check_log("x", serialise(grown), registers, "sha256", Style.TPM, steps, growing=growing)
+        assert steps.checks[1].status is expected
+
+
+def test_what_is_moved_to_a_register_that_nobody_compared_is_no_fact():
+    """Secure Boot's state, truly replayed, but of a register that is compared with nothing."""
+    log = made(Style.TPM).log
+    moved = [replace(event, index=10) if event.index == 7 else event for event in log.events]
+    registers = {**replay(log, "sha256"), 7: bytes(32)}
+    steps = Steps()
+    outcome = check_log("x", serialise(renumbered(log, moved)), registers, "sha256", Style.TPM, steps, growing=(10, 11))
+    assert not outcome.holds
+    assert steps.checks[3].status is Status.FAIL
