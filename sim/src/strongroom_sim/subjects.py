@@ -8,7 +8,7 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import Any, Self
 
 from strongroom.appraisal.kinds import KINDS
 from strongroom.crypto.signatures import generate_p256
@@ -47,6 +47,18 @@ class Hardware:
     cloud: NitroCloud
     arm: CcaPlatform
     now: int
+
+    @classmethod
+    def make(cls, now: int) -> Self:
+        """Hardware that is never written anywhere; it takes a few seconds."""
+        return cls(
+            Installation.ephemeral(now),
+            SnpInstallation.generate(now=now),
+            TpmMaker.generate(now=now),
+            NitroCloud.create(now=now),
+            CcaPlatform(),
+            now,
+        )
 
 
 def subjects(hardware: Hardware) -> dict[str, Subject]:
