@@ -5,9 +5,10 @@ BIN    := $(VENV)/bin
 # pip installs into the environment from outside it, so that neither ensurepip nor python3-venv is needed.
 PIP    := $(PYTHON) -m pip --disable-pip-version-check --python $(BIN)/python
 WORKERS ?= 2
+FUZZ_SECONDS ?= 60
 
 .DEFAULT_GOAL := help
-.PHONY: help demo serve test check unit bench reference wheel lock clean
+.PHONY: help demo serve test check unit fuzz bench reference wheel lock clean
 
 help:  ## this list
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):[^#]*## /  make \1\t/' | expand -t 20
@@ -29,6 +30,9 @@ check: $(VENV)/.test
 unit: $(VENV)/.test
 	$(BIN)/pytest -n $(WORKERS) --dist loadgroup $(ARGS)
 
+fuzz: $(VENV)/.fuzz  ## every fuzz target for FUZZ_SECONDS (60), until one finds something
+	$(BIN)/python fuzz/every.py -max_total_time=$(FUZZ_SECONDS)
+
 bench: $(VENV)/.demo  ## the figures of this machine, as ratios to a named baseline
 	$(BIN)/strongroom bench inference
 
@@ -41,6 +45,7 @@ wheel: $(VENV)/.test  ## both wheels, into dist/
 lock:  ## pin anew what requirements/*.in ask for (needs uv)
 	uv pip compile -q --universal --python-version 3.11 --generate-hashes --no-header requirements/demo.in -o requirements/demo.txt
 	uv pip compile -q --universal --python-version 3.11 --generate-hashes --no-header requirements/test.in -o requirements/test.txt
+	uv pip compile -q --universal --python-version 3.11 --generate-hashes --no-header requirements/fuzz.in -o requirements/fuzz.txt
 
 clean:  ## remove everything that make made
 	rm -rf $(VENV) dist build .pytest_cache .mypy_cache .ruff_cache .import_linter_cache .hypothesis
@@ -58,4 +63,8 @@ $(VENV)/.demo: requirements/demo.txt requirements/model.txt pyproject.toml sim/p
 
 $(VENV)/.test: requirements/test.txt $(VENV)/.demo
 	$(PIP) install --quiet --require-hashes -r requirements/test.txt
+	@touch $@
+
+$(VENV)/.fuzz: requirements/fuzz.txt $(VENV)/.test
+	$(PIP) install --quiet --require-hashes -r requirements/fuzz.txt
 	@touch $@

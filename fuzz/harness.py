@@ -27,6 +27,11 @@ def instrumented() -> contextlib.AbstractContextManager[object]:
 
 def run(one: Callable[[bytes], object], seeds: Callable[[], list[bytes]]) -> None:
     """Hand over to libFuzzer; all its options may be given, as `-max_total_time=60`."""
+    sys.exit(fuzz(one, seeds))
+
+
+def fuzz(one: Callable[[bytes], object], seeds: Callable[[], list[bytes]]) -> int:
+    """The exit code of a run of libFuzzer with the options of the command line: 0 if nothing was found."""
     with tempfile.TemporaryDirectory(prefix="strongroom-fuzz-") as corpus:
         for number, seed in enumerate(seeds()):
             (Path(corpus) / f"seed-{number}").write_bytes(seed)
@@ -37,4 +42,4 @@ def run(one: Callable[[bytes], object], seeds: Callable[[], list[bytes]]) -> Non
             atheris.Setup([*sys.argv, "-max_len=65536", corpus], one)
             atheris.Fuzz()
         _, status = os.waitpid(child, 0)
-    sys.exit(os.waitstatus_to_exitcode(status))
+    return os.waitstatus_to_exitcode(status)

@@ -11,18 +11,22 @@ with instrumented():
     from strongroom.receipts.receipt import ReceiptDocument, SealedReceipt
     from strongroom.records import codec
     from strongroom.records.artifact import SealedIndex, SealHeader
+    from strongroom.records.azure import AzureEvidence
     from strongroom.records.evidence import Collateral, EvidenceBundle
     from strongroom.records.job import JobSpec
     from strongroom.records.policy import Policy
     from strongroom.records.receipt import Receipt
+    from strongroom.records.reference import CustodyList, Machine, Reference, ReferenceValues
     from strongroom.records.release import Challenge, Grant, Leaf, Lease, LogProof, ReleaseAnswer, ReleaseRequest
     from strongroom.records.session import WorkerProof
-    from strongroom.records.verdict import Verdict
+    from strongroom.records.tpm import TpmEnrolment, TpmQuote
+    from strongroom.records.verdict import RootClass, Verdict
     from strongroom.records.worker import Configuration
 
 KINDS = (
     EvidenceBundle, Policy, Collateral, SealHeader, SealedIndex, JobSpec, Receipt, Challenge, Grant, Leaf, Lease, LogProof,
-    ReleaseAnswer, ReleaseRequest, WorkerProof, Verdict, Configuration, SealedReceipt, ReceiptDocument,
+    ReleaseAnswer, ReleaseRequest, WorkerProof, Verdict, Configuration, SealedReceipt, ReceiptDocument, ReferenceValues,
+    CustodyList, TpmQuote, TpmEnrolment, AzureEvidence,
 )  # fmt: skip
 
 
@@ -38,6 +42,12 @@ def seeds() -> list[bytes]:
     leaf = Leaf("release", 1, "lease", (samples.IMAGE,), "level=simulated")
     made = [(0, samples.bundle()), (1, samples.policy()), (2, samples.bundle().collateral), (9, leaf)]
     made += [(16, Configuration("inference", samples.IMAGE, {"context": 1, "name": "x"}, None))]
+    reference = Reference(image=samples.IMAGE, kind="tdx", registers={"mrtd": ("00" * 48,)})
+    quote = TpmQuote(b"attest", b"signature", b"", {"sha256": {"0": "00" * 32}})
+    note = TpmEnrolment("00", samples.IMAGE, samples.IMAGE, RootClass.SILICON, b"key", 1, 2)
+    machine = Machine("ppid", "00" * 16, "allow", "site", "EU")
+    made += [(19, ReferenceValues("builder", 1, (reference,), ())), (20, CustodyList("custodian", 1, 1, 2, (machine,)))]
+    made += [(21, quote), (22, note), (23, AzureEvidence(b"report", b"{}", quote))]
     return [bytes([number]) + codec.encode(record) for number, record in made]
 
 

