@@ -32,7 +32,8 @@ from strongroom.collateral.items import (
 )
 from strongroom.collateral.needs import AUTHORITIES
 from strongroom.crypto import x509
-from strongroom.crypto.x509 import INTEL, Hierarchy, Scheme
+from strongroom.crypto.schemes import Scheme
+from strongroom.crypto.x509 import INTEL, Hierarchy
 from strongroom.errors import MalformedEvidence, MalformedRecord, SignatureInvalid
 from strongroom.records import codec
 from strongroom.records.digest import Digest, digest_bytes, frame

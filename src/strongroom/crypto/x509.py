@@ -12,7 +12,6 @@ from __future__ import annotations
 
 import base64
 import binascii
-import enum
 import re
 import warnings
 from collections.abc import Callable, Collection, Sequence
@@ -21,12 +20,12 @@ from functools import lru_cache
 from typing import TypeAlias
 
 from cryptography import x509
-from cryptography.exceptions import InvalidSignature, UnsupportedAlgorithm
-from cryptography.hazmat.primitives import hashes
-from cryptography.hazmat.primitives.asymmetric import ec, padding, rsa
+from cryptography.exceptions import InvalidSignature
+from cryptography.hazmat.primitives.asymmetric import ec, rsa
 from cryptography.hazmat.primitives.serialization import Encoding
-from cryptography.x509.oid import ExtensionOID, NameOID, SignatureAlgorithmOID
+from cryptography.x509.oid import ExtensionOID, NameOID
 
+from strongroom.crypto.schemes import UNPARSABLE, PublicKey, Scheme, is_signed, scheme_of
 from strongroom.errors import MalformedEvidence, SignatureInvalid
 from strongroom.records.digest import Digest, digest_bytes
 
@@ -38,16 +37,6 @@ MAX_CERTIFICATES = 4
 _BLOCK = re.compile(
     r"-----BEGIN CERTIFICATE-----\n((?:[A-Za-z0-9+/]{64}\n)*[A-Za-z0-9+/=]{1,64}\n)-----END CERTIFICATE-----\n*"
 )
-# What the parser may raise on foreign bytes; its warnings too, where a program turns warnings into errors.
-_UNPARSABLE = (
-    ValueError,
-    TypeError,
-    Warning,
-    UnsupportedAlgorithm,
-    x509.DuplicateExtension,
-    x509.InvalidVersion,
-    x509.UnsupportedGeneralNameType,
-)
 _CRITICAL = frozenset({ExtensionOID.BASIC_CONSTRAINTS, ExtensionOID.KEY_USAGE})
 
 # AMD's VCEK and VLEK certificates have the serial number 0 (57230, VCEK certificate definition); they are never looked
@@ -55,16 +44,6 @@ _CRITICAL = frozenset({ExtensionOID.BASIC_CONSTRAINTS, ExtensionOID.KEY_USAGE})
 warnings.filterwarnings("ignore", message="Parsed a serial number which wasn't positive")
 # Google's older CAs of virtual TPMs have common names of more than 64 characters.
 warnings.filterwarnings("ignore", message="Attribute's length must be")
-
-
-class Scheme(enum.Enum):
-    """How something is signed: the algorithm, its hash, and what the signer's key must be."""
-
-    ECDSA_P256_SHA256 = "ECDSA on P-256 with SHA-256"
-    ECDSA_P384_SHA384 = "ECDSA on P-384 with SHA-384"
-    RSA_SHA256 = "RSA (PKCS #1 v1.5, 2048 bits or more) with SHA-256"
-    RSA_SHA384 = "RSA (PKCS #1 v1.5, 2048 bits or more) with SHA-384"
-    RSA_PSS_SHA384 = "RSA-PSS (4096 bits) with SHA-384"
 
 
 @dataclass(frozen=True, slots=True)
@@ -88,14 +67,9 @@ INTEL = Hierarchy(frozenset({Scheme.ECDSA_P256_SHA256}), leaf_curve=ec.SECP256R1
 
 Role: TypeAlias = Collection[str] | Callable[[x509.Certificate], bool]
 """Who may stand at one place of a path: the common names admitted there, or a rule."""
-PublicKey: TypeAlias = ec.EllipticCurvePublicKey | rsa.RSAPublicKey
 
-_INTEGER = 0x02
-_P256_SHA256, _P384_SHA384 = ec.ECDSA(hashes.SHA256()), ec.ECDSA(hashes.SHA384())
 _CURVES = {ec.SECP256R1: "P-256", ec.SECP384R1: "P-384"}
 _MIN_RSA_BITS = 2048
-_PSS_BITS = 4096
-_PSS_SALT = 48
 
 
 def load_chain(pem: str | bytes, *, limit: int = MAX_CERTIFICATES) -> list[x509.Certificate]:
@@ -131,7 +105,7 @@ def load_certificate(der: bytes) -> x509.Certificate:
     try:
         certificate = x509.load_der_x509_certificate(der)
         _ = certificate.extensions, certificate.subject, certificate.issuer  # parsed lazily; here is where it may fail
-    except _UNPARSABLE:
+    except UNPARSABLE:
         raise MalformedEvidence("a certificate does not parse") from None
     _check_whole_bytes(der, certificate.signature)
     return certificate
@@ -144,7 +118,7 @@ def load_crl(der: bytes) -> x509.CertificateRevocationList:
     try:
         crl = x509.load_der_x509_crl(der)
         _ = crl.extensions, crl.issuer, crl.last_update_utc, crl.next_update_utc
-    except _UNPARSABLE:
+    except UNPARSABLE:
         raise MalformedEvidence("a certificate revocation list does not parse") from None
     _check_whole_bytes(der, crl.signature)
     return crl
@@ -184,7 +158,7 @@ def any_key(certificate: x509.Certificate) -> PublicKey:
     """The certificate's key: elliptic, or RSA of 2048 bits or more. Raises `SignatureInvalid`."""
     try:
         key = certificate.public_key()
-    except _UNPARSABLE:
+    except UNPARSABLE:
         raise SignatureInvalid(f"{_name(certificate)} has a key that cannot be used") from None
     if isinstance(key, ec.EllipticCurvePublicKey) or (
         isinstance(key, rsa.RSAPublicKey) and key.key_size >= _MIN_RSA_BITS
@@ -250,8 +224,8 @@ def check_crl(
     key = any_key(issuer)
     _check_scheme(crl, key, hierarchy, "the CRL")
     try:
-        holds = crl.is_signature_valid(key) if der is None else _is_signed(der, crl.signature, key)
-    except _UNPARSABLE:
+        holds = crl.is_signature_valid(key) if der is None else is_signed(der, crl.signature, key)
+    except UNPARSABLE:
         holds = False
     if not holds:
         raise SignatureInvalid(f"the signature of {_name(issuer)} on its CRL does not hold")
@@ -278,42 +252,10 @@ def check_not_revoked(
         raise SignatureInvalid(f"the CRL is not of the issuer of {_name(certificate)}")
     try:
         entry = crl.get_revoked_certificate_by_serial_number(certificate.serial_number)
-    except _UNPARSABLE:
+    except UNPARSABLE:
         raise SignatureInvalid(f"the CRL for {_name(certificate)} does not parse") from None
     if entry is not None:
         raise SignatureInvalid(f"{_name(certificate)} is revoked")
-
-
-def _is_signed(der: bytes, signature: bytes, key: PublicKey) -> bool:
-    """Whether `signature` is one of `key`, elliptic and with the hash as long as its curve, over a CRL's signed part.
-
-    The part is the first element of the list; the algorithm that it names is the one named outside (RFC 5280 section
-    5.1.1.2).
-    """
-    if not isinstance(key, ec.EllipticCurvePublicKey):
-        return False
-    start, _ = _inside(der, 0)
-    inner, end = _inside(der, start)
-    if der[inner] == _INTEGER:  # the version, which version 1 leaves out
-        _, inner = _inside(der, inner)
-    _, stated = _inside(der, inner)
-    _, outer = _inside(der, end)
-    if der[inner:stated] != der[end:outer]:
-        return False
-    try:
-        key.verify(signature, der[start:end], _P256_SHA256 if key.curve.name == "secp256r1" else _P384_SHA384)
-    except InvalidSignature:
-        return False
-    return True
-
-
-def _inside(der: bytes, at: int) -> tuple[int, int]:
-    """Where the content of the DER element at `at` starts and ends; the bytes are known to parse."""
-    length, start = der[at + 1], at + 2
-    if length & 0x80:
-        start += length & 0x7F
-        length = int.from_bytes(der[at + 2 : start], "big")
-    return start, start + length
 
 
 def _check_links(
@@ -393,7 +335,7 @@ def _check_signature(certificate: x509.Certificate, issuer: x509.Certificate, hi
     _check_scheme(certificate, any_key(issuer), hierarchy, certificate)
     try:
         certificate.verify_directly_issued_by(issuer)  # names, algorithm and signature
-    except (InvalidSignature, *_UNPARSABLE):
+    except (InvalidSignature, *UNPARSABLE):
         raise SignatureInvalid(f"{_name(certificate)} was not issued by {_name(issuer)}") from None
 
 
@@ -403,47 +345,10 @@ def _check_scheme(
     hierarchy: Hierarchy,
     what: str | x509.Certificate,
 ) -> None:
-    if _scheme(signed, key) not in hierarchy.schemes:
+    if scheme_of(signed, key) not in hierarchy.schemes:
         admitted = " or ".join(sorted(scheme.value for scheme in hierarchy.schemes))
         name = what if isinstance(what, str) else _name(what)
         raise SignatureInvalid(f"{name} is not signed with {admitted}")
-
-
-def _scheme(signed: x509.Certificate | x509.CertificateRevocationList, key: PublicKey) -> Scheme | None:
-    """The scheme with which something says it was signed, if the signer's `key` fits it; else None."""
-    oid = signed.signature_algorithm_oid
-    if isinstance(key, ec.EllipticCurvePublicKey):
-        found = _ECDSA.get(oid)
-        return found[0] if found is not None and isinstance(key.curve, found[1]) else None
-    if oid == SignatureAlgorithmOID.RSASSA_PSS:
-        return Scheme.RSA_PSS_SHA384 if _is_pss_sha384(signed) and key.key_size == _PSS_BITS else None
-    return _RSA.get(oid)
-
-
-def _is_pss_sha384(signed: x509.Certificate | x509.CertificateRevocationList) -> bool:
-    try:
-        found = signed.signature_algorithm_parameters if isinstance(signed, x509.Certificate) else None
-        algorithm = signed.signature_hash_algorithm
-    except _UNPARSABLE:
-        return False
-    if not isinstance(algorithm, hashes.SHA384):
-        return False
-    return found is None or (
-        isinstance(found, padding.PSS)
-        and found._salt_length == _PSS_SALT  # noqa: SLF001 (there is no other way to ask)
-        and isinstance(found._mgf, padding.MGF1)  # noqa: SLF001
-        and isinstance(found._mgf._algorithm, hashes.SHA384)  # noqa: SLF001
-    )
-
-
-_ECDSA: dict[x509.ObjectIdentifier, tuple[Scheme, type[ec.EllipticCurve]]] = {
-    SignatureAlgorithmOID.ECDSA_WITH_SHA256: (Scheme.ECDSA_P256_SHA256, ec.SECP256R1),
-    SignatureAlgorithmOID.ECDSA_WITH_SHA384: (Scheme.ECDSA_P384_SHA384, ec.SECP384R1),
-}
-_RSA: dict[x509.ObjectIdentifier, Scheme] = {
-    SignatureAlgorithmOID.RSA_WITH_SHA256: Scheme.RSA_SHA256,
-    SignatureAlgorithmOID.RSA_WITH_SHA384: Scheme.RSA_SHA384,
-}
 
 
 def _check_validity(certificate: x509.Certificate, now: int) -> None:

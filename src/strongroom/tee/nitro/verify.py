@@ -21,7 +21,8 @@ from cryptography import x509 as certificates
 from cryptography.hazmat.primitives.asymmetric import ec
 
 from strongroom.crypto import cose, x509
-from strongroom.crypto.x509 import Hierarchy, Role, Scheme
+from strongroom.crypto.schemes import Scheme
+from strongroom.crypto.x509 import Hierarchy, Role
 from strongroom.records.evidence import AwsCollateral
 from strongroom.records.verdict import RootClass
 from strongroom.tee.anchors import TrustAnchor

@@ -20,7 +20,8 @@ from cryptography import x509 as certificates
 from cryptography.hazmat.primitives.asymmetric import ec
 
 from strongroom.crypto import x509
-from strongroom.crypto.x509 import Hierarchy, Scheme
+from strongroom.crypto.schemes import Scheme
+from strongroom.crypto.x509 import Hierarchy
 from strongroom.errors import MalformedEvidence
 from strongroom.records.digest import Digest
 from strongroom.records.evidence import AmdCollateral

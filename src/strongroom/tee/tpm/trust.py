@@ -20,7 +20,8 @@ from cryptography.hazmat.primitives.asymmetric import rsa
 from cryptography.x509.oid import ExtensionOID
 
 from strongroom.crypto import x509
-from strongroom.crypto.x509 import Hierarchy, Scheme
+from strongroom.crypto.schemes import Scheme
+from strongroom.crypto.x509 import Hierarchy
 from strongroom.records.digest import Digest
 from strongroom.records.evidence import TpmCollateral
 from strongroom.records.verdict import RootClass
