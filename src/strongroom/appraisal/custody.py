@@ -16,6 +16,7 @@ from strongroom.records.reference import CustodyList, Machine
 from strongroom.records.verdict import Check, judged, not_run, passed
 
 ALLOW, DENY = "allow", "deny"
+NAMELESS = "the evidence does not say which machine it is from"
 Claims = Mapping[str, str | int]
 
 
@@ -27,17 +28,22 @@ def check_custody(
     *,
     now: int,
 ) -> list[Check]:
-    """Four checks. `identifiers` are the claims that name the machine; without any of them nothing is allowed."""
+    """Four checks. `identifiers` are the claims that name the machine; without any of them nothing is allowed.
+
+    A list allows while it holds and its signer counts; it denies whoever signed it and whenever it ends: a warning that has
+    grown old is no word that all is well.
+    """
     names = {(name, str(claims[name])) for name in identifiers if claims.get(name)}
-    live = [(signer, found) for signer, found in lists if found.issued <= now < found.not_after]
+    every = [found for _, found in lists]
+    denied = _find(names, every, DENY)
     if wanted.custodians.any is not None:
-        denied = _find(names, [found for _, found in live], DENY)
-        return [_denied(denied), passed("policy.custody.allowed", wanted.custodians.any), *_anywhere(wanted)]
+        named = bool(names) or not _denies(identifiers, every)
+        first = _denied(denied) if named else not_run("policy.custody.denied", NAMELESS)
+        return [first, passed("policy.custody.allowed", wanted.custodians.any), *_anywhere(wanted)]
     if not names:
-        reason = "the evidence does not say which machine it is from"
-        return [not_run(f"policy.custody.{name}", reason) for name in ("denied", "allowed", "site", "jurisdiction")]
+        return [not_run(f"policy.custody.{name}", NAMELESS) for name in ("denied", "allowed", "site", "jurisdiction")]
+    live = [(signer, found) for signer, found in lists if found.issued <= now < found.not_after]
     counting = [f for signer, f in live if wanted.custodians.admits(signer) and f.version >= wanted.minimum]
-    denied = _find(names, [found for _, found in live], DENY)
     allowed = _find(names, counting, ALLOW)
     if not counting:
         missing = "no current list of a custodian that the policy names was given"
@@ -60,6 +66,11 @@ def _find(names: set[tuple[str, str]], lists: Sequence[CustodyList], verdict: st
         for machine in found.machines
         if machine.verdict == verdict and (machine.identifier, machine.value) in names
     ]
+
+
+def _denies(identifiers: Sequence[str], lists: Sequence[CustodyList]) -> bool:
+    """Whether any machine of this kind is denied, so that one without a name could be it."""
+    return any(m.verdict == DENY and m.identifier in identifiers for found in lists for m in found.machines)
 
 
 def _denied(found: Sequence[Machine]) -> Check:

@@ -6,6 +6,7 @@ from typing import Any
 
 import pytest
 
+from strongroom.appraisal.custody import check_custody
 from strongroom.appraisal.signed import Known, open_custody, open_references, sign_custody, sign_references
 from strongroom.crypto.signatures import fingerprint, generate_ed25519
 from strongroom.errors import SignatureInvalid
@@ -59,6 +60,24 @@ def test_tee_fail_a_machine_whose_keys_were_taken_is_denied_by_name(case: Any, p
     """A denial counts in every list that was given, also where the policy asks for no custodian."""
     denied = known(Machine("ppid", ppid, "deny", "hall 1", "DE"), key=STRANGER)
     assert case.failed(known=denied) == {"policy.custody.denied"}
+
+
+@pytest.mark.parametrize("change", [{"issued": NOW + 1, "not_after": NOW + 9}, {"not_after": NOW}])
+def test_a_denial_counts_when_its_list_has_ended(case: Any, ppid: str, known: Any, change: Any):
+    """Whoever holds the newest list back must not make a denied machine welcome."""
+    denied = known(Machine("ppid", ppid, "deny", "hall 1", "DE"), key=STRANGER, **change)
+    assert case.failed(known=denied) == {"policy.custody.denied"}
+
+
+def test_a_machine_without_a_name_may_be_the_one_that_a_list_denies(ppid: str, known: Any):
+    nobody = custody(custodians=ANY, jurisdictions=ANY)
+    denied = known(Machine("ppid", ppid, "deny", "hall 1", "DE")).custody
+    for claims in ({}, {"ppid": ""}):
+        first, *rest = check_custody(claims, ("ppid", "piid"), denied, nobody, now=NOW)
+        assert (first.id, first.status) == ("policy.custody.denied", Status.NOT_RUN)
+        assert {check.status for check in rest} == {Status.PASS}
+    others = check_custody({}, ("chip_id",), denied, nobody, now=NOW)
+    assert {check.status for check in others} == {Status.PASS}
 
 
 @pytest.mark.parametrize(

@@ -14,8 +14,8 @@ from cryptography import x509 as certificates
 from strongroom.crypto import x509
 from strongroom.records.digest import Digest
 from strongroom.records.evidence import IntelCollateral
+from strongroom.tee import cache
 from strongroom.tee.anchors import TrustAnchor
-from strongroom.tee.dcap import cache
 from strongroom.tee.dcap.pck import PckExtension, parse_extension
 from strongroom.tee.steps import Doubt, Outcome, Steps, require
 

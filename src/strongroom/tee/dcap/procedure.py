@@ -28,8 +28,9 @@ from strongroom.crypto import x509
 from strongroom.records.digest import Digest
 from strongroom.records.evidence import IntelCollateral
 from strongroom.records.verdict import Check, all_passed
+from strongroom.tee import cache
 from strongroom.tee.anchors import TrustAnchor
-from strongroom.tee.dcap import cache, documents, levels, platform, signatures, signed
+from strongroom.tee.dcap import documents, levels, platform, signatures, signed
 from strongroom.tee.dcap.documents import Level, QeIdentity, TcbInfo
 from strongroom.tee.dcap.pck import PckExtension
 from strongroom.tee.dcap.quote import REPORT_DATA_AT, DcapQuote, EnclaveReport

@@ -14,7 +14,8 @@ from cryptography.hazmat.primitives.asymmetric import ec
 
 from strongroom.crypto import x509
 from strongroom.records.verdict import Check
-from strongroom.tee.dcap import cache, signatures
+from strongroom.tee import cache
+from strongroom.tee.dcap import signatures
 from strongroom.tee.dcap.documents import QeIdentity, TcbInfo
 from strongroom.tee.dcap.pck import PckExtension
 from strongroom.tee.dcap.platform import Platform

@@ -9,12 +9,8 @@ it was made of and the root it was verified up to, so nothing else can profit fr
 from __future__ import annotations
 
 import hashlib
-import threading
-from collections import OrderedDict
-from collections.abc import Hashable, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
-from typing import Generic, TypeVar
 
 from cryptography import x509 as certificates
 from cryptography.hazmat.primitives.asymmetric import ec
@@ -25,10 +21,9 @@ from strongroom.crypto.x509 import Hierarchy
 from strongroom.errors import MalformedEvidence
 from strongroom.records.digest import Digest
 from strongroom.records.evidence import AmdCollateral
+from strongroom.tee import cache
 from strongroom.tee.snp.leaf import Leaf, parse_leaf
 from strongroom.tee.snp.products import PRODUCTS
-
-T = TypeVar("T")
 
 AMD = Hierarchy(frozenset({Scheme.RSA_PSS_SHA384}), leaf_curve=ec.SECP384R1, leaf_usage=False)
 VCEK_NAME, VLEK_NAME = "SEV-VCEK", "SEV-VLEK"
@@ -36,7 +31,6 @@ ISSUER_PREFIX = {VCEK_NAME: "SEV-", VLEK_NAME: "SEV-VLEK-"}
 """Common name of a leaf -> what stands before the product in the name of its issuer (ASK or ASVK)."""
 ROOT_PREFIX = "ARK-"
 MAX_LEAF_BYTES = 8 * 1024
-KEPT = 64
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,39 +53,8 @@ class Endorsement:
     authorities: Authorities
 
 
-class Verified(Generic[T]):
-    """What was verified, by what it was made of, each with the time in which it holds. Bounded, and safe for threads."""
-
-    def __init__(self, size: int = KEPT) -> None:
-        self._size = size
-        self._found: OrderedDict[Hashable, tuple[T, int, int]] = OrderedDict()
-        self._lock = threading.Lock()
-
-    def get(self, key: Hashable, now: int) -> T | None:
-        """What is kept under `key` if it holds at `now` (Unix seconds), else None."""
-        with self._lock:
-            kept = self._found.get(key)
-            if kept is None or not kept[1] <= now <= kept[2]:
-                return None
-            self._found.move_to_end(key)
-            return kept[0]
-
-    def put(self, key: Hashable, value: T, since: int, until: int) -> None:
-        """Keep `value`, which holds from `since` to `until`, and let go of the one unused for longest."""
-        with self._lock:
-            self._found[key] = (value, since, until)
-            self._found.move_to_end(key)
-            while len(self._found) > self._size:
-                self._found.popitem(last=False)
-
-    def clear(self) -> None:
-        """Forget everything."""
-        with self._lock:
-            self._found.clear()
-
-
-PATHS: Verified[Endorsement] = Verified()
-LISTS: Verified[bool] = Verified()
+PATHS: cache.Verified[Endorsement] = cache.Verified()
+LISTS: cache.Verified[bool] = cache.Verified()
 
 
 def authorities(chain: str) -> Authorities:
@@ -134,7 +97,7 @@ def verify_path(collateral: AmdCollateral, root: Digest, now: int) -> Endorsemen
     issuers = {prefix + product for product in PRODUCTS}
     x509.check_path(path, root=root, roles=({name}, issuers), now=now, hierarchy=AMD)
     found = Endorsement(name, x509.ec_key(leaf, ec.SECP384R1), leaf, above)
-    PATHS.put(key, found, *_window(path))
+    PATHS.put(key, found, cache.of_certificates(path))
     return found
 
 
@@ -149,21 +112,11 @@ def verify_list(crl: bytes, above: Authorities, now: int) -> bool:
     parsed = x509.load_crl(crl)
     x509.check_crl(parsed, issuer=above.root, now=now, hierarchy=AMD)
     x509.check_not_revoked(above.issuer, parsed)
-    if parsed.next_update_utc is not None:  # `check_crl` refused the list otherwise
-        since, until = parsed.last_update_utc.timestamp(), parsed.next_update_utc.timestamp()
-        LISTS.put(key, value=True, since=int(since), until=int(until))
+    LISTS.put(key, value=True, window=cache.of_crl(parsed))
     return True
 
 
-@lru_cache(maxsize=KEPT)
+@lru_cache(maxsize=cache.MAX_ENTRIES)
 def leaf_of(certificate: certificates.Certificate) -> Leaf:
     """AMD's extensions of a leaf. Raises `MalformedEvidence`."""
     return parse_leaf(certificate)
-
-
-def _window(path: Sequence[certificates.Certificate]) -> tuple[int, int]:
-    """The time in which all of `path` is valid, in Unix seconds; X.509 counts in whole ones."""
-    return (
-        max(int(certificate.not_valid_before_utc.timestamp()) for certificate in path),
-        min(int(certificate.not_valid_after_utc.timestamp()) for certificate in path),
-    )

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import threading
 from dataclasses import replace
 from typing import Any
 
@@ -11,7 +10,7 @@ import pytest
 from strongroom.crypto import x509
 from strongroom.records.verdict import Status
 from strongroom.tee.snp import parse_report, verify
-from strongroom.tee.snp.endorsement import LISTS, PATHS, Verified
+from strongroom.tee.snp.endorsement import LISTS, PATHS
 
 DATA = bytes(64)
 YEAR = 366 * 86_400
@@ -104,40 +103,3 @@ def test_a_kept_path_never_excuses_the_report_itself(place: Any):
     place.judge(report)
     changed = report[:0x90] + bytes([report[0x90] ^ 1]) + report[0x91:]
     assert failures(place.judge(changed)) == {"snp.report.signature"}
-
-
-def test_the_store_is_bounded_and_lets_go_of_the_one_unused_for_longest():
-    store: Verified[int] = Verified(2)
-    for number in (1, 2):
-        store.put(number, number, 0, 10)
-    assert store.get(1, 5) == 1
-    store.put(3, 3, 0, 10)
-    assert (store.get(1, 5), store.get(2, 5), store.get(3, 5)) == (1, None, 3)
-    assert (store.get(1, -1), store.get(1, 11)) == (None, None)
-
-
-def test_the_store_stands_many_threads():
-    store: Verified[int] = Verified(8)
-
-    def use(start: int) -> None:
-        for number in range(start, start + 300):
-            store.put(number % 20, number, 0, 1)
-            store.get((number + 7) % 20, 0)
-
-    threads = [threading.Thread(target=use, args=(number,)) for number in range(8)]
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join()
-    assert len(store._found) == 8
-
-
-def test_the_kept_path_gives_the_same_verdict_from_several_threads(place: Any):
-    report = place.chip.report(DATA)
-    found: list[set[str]] = []
-    threads = [threading.Thread(target=lambda: found.append(failures(place.judge(report)))) for _ in range(8)]
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join()
-    assert found == [set()] * 8

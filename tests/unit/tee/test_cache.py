@@ -10,8 +10,8 @@ import pytest
 from dcap_world import DATA, NOW, failures, make_place
 
 from strongroom.records.verdict import all_passed
+from strongroom.tee.cache import ALWAYS, Verified, Window
 from strongroom.tee.dcap import procedure, signatures
-from strongroom.tee.dcap.cache import ALWAYS, Verified, Window
 from strongroom_sim import Chip
 
 LIFE = 30 * 86_400
