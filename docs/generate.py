@@ -217,7 +217,7 @@ is what we want. Where no trust anchor was given at all, one more check, `anchor
 
 The first and the last are here those of Intel TDX. The other kinds have theirs, each on a page of its own, with what is not
 checked and why: [TDX](kinds/tdx.md), [SGX](kinds/sgx.md), [SEV-SNP](kinds/snp.md), [TPM](kinds/tpm.md), [Nitro](kinds/nitro.md),
-[CCA](kinds/cca.md), [Azure](kinds/azure.md); and [event logs](event-logs.md).
+[CCA](kinds/cca.md), [Azure](kinds/azure.md), [Google](kinds/google.md); and [event logs](event-logs.md).
 
 | check | passes if | fails usually because |
 |---|---|---|

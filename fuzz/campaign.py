@@ -38,7 +38,18 @@ from strongroom_sim.subjects import Hardware
 
 NOW = 1_790_000_000
 CHUNK = 1000
-SHARES = {"tdx": 20, "sgx": 13, "snp": 12, "tpm": 17, "nitro": 8, "cca": 12, "az-snp": 9, "az-tdx": 9}
+SHARES = {
+    "tdx": 18,
+    "sgx": 12,
+    "snp": 10,
+    "tpm": 15,
+    "nitro": 8,
+    "cca": 12,
+    "az-snp": 6,
+    "az-tdx": 6,
+    "gce-snp": 6,
+    "gce-tdx": 7,
+}
 """Percent of all mutations: fewer of the kinds whose signatures are dear."""
 REPORT_SECONDS = 10
 COLUMNS = (

@@ -14,6 +14,7 @@ from strongroom.records import codec
 from strongroom.records.azure import AzureEvidence
 from strongroom.records.digest import digest_bytes
 from strongroom.records.envelope import Envelope
+from strongroom.records.google import GoogleEvidence
 from strongroom.records.job import JobSpec
 from strongroom.records.policy import Reference, Requirement
 from strongroom.records.receipt import Receipt, commitment
@@ -32,6 +33,7 @@ from strongroom.worker.keys import WorkerKeys
 from strongroom_sim import Chip, Installation, mrtd_for, reference_for
 from strongroom_sim.azure import AzureVm
 from strongroom_sim.broken.tpm import enrolled
+from strongroom_sim.google import GoogleVm
 from strongroom_sim.snp import SnpChip, SnpInstallation
 from strongroom_sim.tpm import Tpm, TpmMaker
 
@@ -127,6 +129,7 @@ def of_tpms() -> dict[str, object]:
     return {
         "tpm-quote": codec.decode(TpmQuote, tpm.quote(bytes(32))),
         "tpm-enrolment": codec.decode(TpmEnrolment, note.payload),
+        "google-evidence": codec.decode(GoogleEvidence, GoogleVm(tpm, NOW).evidence(chip.report, bytes(32))),
         "azure-evidence": codec.decode(AzureEvidence, vm.evidence(chip.report, bytes(32))),
     }
 

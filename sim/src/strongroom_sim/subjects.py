@@ -15,7 +15,12 @@ from strongroom.crypto.signatures import generate_p256
 from strongroom.records import codec
 from strongroom.records.azure import AzureEvidence
 from strongroom.records.evidence import Collateral
+from strongroom.records.google import GoogleEvidence
 from strongroom.tee.anchors import installation_anchor
+from strongroom.tee.eventlog import Style, codes
+from strongroom.tee.eventlog.digests import GCE_INFO
+from strongroom.tee.eventlog.interpret import TECHNOLOGIES
+from strongroom.tee.tpm.parse import PCR_COUNT
 from strongroom_sim.azure import AzureVm
 from strongroom_sim.broken import cca as broken_cca
 from strongroom_sim.broken import nitro as broken_nitro
@@ -27,6 +32,9 @@ from strongroom_sim.ca import Installation
 from strongroom_sim.cca import CcaPlatform, Realm
 from strongroom_sim.chip import Chip
 from strongroom_sim.conformance import Sample, Subject
+from strongroom_sim.eventlog import EventLog
+from strongroom_sim.google import GoogleVm
+from strongroom_sim.mutants.logs import power_on, replayed
 from strongroom_sim.nitro import Enclave, NitroCloud
 from strongroom_sim.sgx import SgxEnclave
 from strongroom_sim.snp import SnpChip, SnpInstallation
@@ -163,6 +171,52 @@ def _azure(
     return replace(subject, good=good, broken=found, optional=others)
 
 
+def _gce_snp(hardware: Hardware) -> Subject:
+    now, vm = hardware.now, GoogleVm(_booted(hardware), hardware.now)
+    chip = SnpChip(hardware.amd, measurement=MEASUREMENT, now=now)
+    collateral = Collateral(amd=chip.collateral(now), tpm=vm.collateral(now))
+    anchors = [installation_anchor("snp", hardware.amd.root_pem), installation_anchor("tpm", hardware.maker.root_pem)]
+    return _google("gce-snp", vm, chip.report, Subject(KINDS["gce-snp"], anchors, Sample(b"", collateral, now), {}))
+
+
+def _gce_tdx(hardware: Hardware) -> Subject:
+    now, vm = hardware.now, GoogleVm(_booted(hardware), hardware.now)
+    chip = Chip(hardware.intel, mrtd=MEASUREMENT)
+    collateral = replace(hardware.intel.bundle(now), tpm=vm.collateral(now))
+    anchors = [
+        installation_anchor("tdx", hardware.intel.root_pem),
+        installation_anchor("tpm", hardware.maker.root_pem),
+    ]
+    return _google("gce-tdx", vm, chip.quote, Subject(KINDS["gce-tdx"], anchors, Sample(b"", collateral, now), {}))
+
+
+def _google(name: str, vm: GoogleVm, sign: Callable[[bytes], bytes], subject: Subject) -> Subject:
+    """The checks of its own; the rest is its parts' affair.
+
+    A quote of another VM's vTPM beside this hardware; an AK whose certificate is of no machine of Google's; a log that
+    names other hardware.
+    """
+
+    def booted(technology: str) -> Sample:
+        number = TECHNOLOGIES.index(technology)
+        log = EventLog().event(0, codes.NONHOST_INFO, GCE_INFO + bytes([number]) + bytes(15)).boot()
+        registers = replayed(log.log, "sha256")
+        vm.tpm.pcrs["sha256"] = [registers.get(n, power_on(Style.TPM, n, 32)) for n in range(PCR_COUNT)]
+        return replace(subject.good, quote=vm.evidence(sign, QUALIFYING), log=log.serialised())
+
+    lying, good = booted("sev"), booted("sev-snp" if name == "gce-snp" else "tdx")
+    untold = codec.decode(GoogleEvidence, good.quote)
+    plain = replace(good.collateral, tpm=vm.tpm.ak_collateral(good.now))
+    found = {
+        "gce.hardware": replace(good, quote=vm.evidence(lambda data: sign(data[::-1]), QUALIFYING)),
+        "gce.machine": replace(good, quote=codec.encode(replace(untold, certificate=b"")), collateral=plain),
+        "gce.technology": lying,
+    }
+    judged = Subject(KINDS[name], subject.anchors, good, {}).judge(good)
+    others = frozenset(check.id for check in judged.checks) - found.keys()
+    return replace(subject, good=good, broken=found, optional=others)
+
+
 def _booted(hardware: Hardware) -> Tpm:
     tpm = Tpm(hardware.maker, hardware.now)
     tpm.boot(b"image")
@@ -178,4 +232,6 @@ _MAKERS: Mapping[str, Callable[[Hardware], Subject]] = {
     "cca": _cca,
     "az-snp": _az_snp,
     "az-tdx": _az_tdx,
+    "gce-snp": _gce_snp,
+    "gce-tdx": _gce_tdx,
 }

@@ -21,6 +21,8 @@ LOGS = {
     "tpm": (Style.TPM, "sha256"),
     "az-snp": (Style.TPM, "sha256"),
     "az-tdx": (Style.TPM, "sha256"),
+    "gce-snp": (Style.TPM, "sha256"),
+    "gce-tdx": (Style.TPM, "sha256"),
 }
 """Kind -> whose log it brings, and in which bank registers are quoted."""
 
@@ -64,6 +66,12 @@ CAUSES: tuple[tuple[str, str], ...] = (
     ("nitro.debug", "the enclave was started in debug mode, and measures nothing"),
     ("cca.anchor", "the platform's key is not one that was given as trusted"),
     ("azure.runtime", "the vTPM's key is not the one that the hardware vouches for"),
+    ("gce.hardware", "report and vTPM's quote are not of one machine, or not of one moment"),
+    (
+        "gce.machine",
+        "the vTPM's key has no certificate of a machine of Google's; give it, and Google's CA, as collateral",
+    ),
+    ("gce.technology", "the firmware says that it runs on other hardware than the report is of"),
     *(
         (f"{kind}.log", "the event log is not what was measured, or measured something that nobody understands")
         for kind in ("tdx", "tpm")
@@ -78,7 +86,7 @@ CAUSES: tuple[tuple[str, str], ...] = (
     ),
     *(
         (f"{kind}.", "the evidence or its collateral does not hold")
-        for kind in ("tdx", "sgx", "snp", "tpm", "nitro", "cca", "azure")
+        for kind in ("tdx", "sgx", "snp", "tpm", "nitro", "cca", "azure", "gce")
     ),
 )
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import base64
 import binascii
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -19,6 +19,7 @@ from strongroom.errors import MalformedEvidence, MalformedRecord, Unreadable
 from strongroom.records import codec
 from strongroom.records.azure import AzureEvidence
 from strongroom.records.evidence import Collateral, EvidenceBundle
+from strongroom.records.google import GoogleEvidence
 from strongroom.records.tpm import TpmQuote
 from strongroom.tee import cca, nitro, sgx, snp, tdx, tpm
 from strongroom.tee.azure import parse_report
@@ -114,10 +115,9 @@ def _document(value: Any) -> Presented:
     """Our own records, and other tools' JSON."""
     if not isinstance(value, dict):
         raise MalformedRecord("this is no evidence of a known kind")
-    if value.get("type") == EvidenceBundle.TYPE:
-        return of_bundle(codec.from_json(EvidenceBundle, value))
-    if value.get("type") == TpmQuote.TYPE:
-        return Presented("tpm", codec.encode(codec.from_json(TpmQuote, value)))
+    own = value.get("type")
+    if isinstance(own, str) and own in _RECORDS:
+        return _RECORDS[own](value)
     if "hcl_report" in value and "tpm_quote" in value:
         return _azure(value)
     if "ak_public" in value and "tpm_quote" in value:
@@ -128,6 +128,14 @@ def _document(value: Any) -> Presented:
             if found is not None:
                 return found
     raise MalformedRecord("this is no evidence of a known kind")
+
+
+def _two_parts(cloud: str, evidence: AzureEvidence | GoogleEvidence) -> Presented:
+    """Our record of hardware and a vTPM; the hardware's bytes say which kind it is."""
+    beneath = _binary(evidence.hardware)
+    if beneath is None or beneath.kind not in {"snp", "tdx"} or beneath.quote != evidence.hardware:
+        raise MalformedEvidence("the hardware's part of this evidence is neither a SEV-SNP report nor a TD quote")
+    return Presented(f"{cloud}-{beneath.kind}", codec.encode(evidence))
 
 
 def _azure(value: dict[str, Any]) -> Presented:
@@ -141,6 +149,15 @@ def _azure(value: dict[str, Any]) -> Presented:
     if "vcek" in value:
         pieces.add(_decoded(_text(value["vcek"])))
     return Presented(f"az-{report.kind}", codec.encode(AzureEvidence(hardware, report.runtime, quote)), b"", pieces)
+
+
+_RECORDS: Mapping[str, Callable[[dict[str, Any]], Presented]] = {
+    EvidenceBundle.TYPE: lambda value: of_bundle(codec.from_json(EvidenceBundle, value)),
+    TpmQuote.TYPE: lambda value: Presented("tpm", codec.encode(codec.from_json(TpmQuote, value))),
+    AzureEvidence.TYPE: lambda value: _two_parts("az", codec.from_json(AzureEvidence, value)),
+    GoogleEvidence.TYPE: lambda value: _two_parts("gce", codec.from_json(GoogleEvidence, value)),
+}
+"""Our own records that are evidence, by their type."""
 
 
 def _text(value: Any) -> bytes:

@@ -179,5 +179,7 @@ SECTIONS: Mapping[str, Mapping[str, Callable[[], Any]]] = {
     "cca": {"cca": cca},
     "az-snp": {"snp": snp, "tpm": tpm},
     "az-tdx": {"tdx": tdx, "tpm": tpm},
+    "gce-snp": {"snp": snp, "tpm": tpm},
+    "gce-tdx": {"tdx": tdx, "tpm": tpm},
 }
 """Kind of evidence -> the sections of a policy that it is judged by."""

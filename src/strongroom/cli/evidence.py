@@ -38,7 +38,11 @@ def evidence_command() -> None:
 @click.option(
     "--nonce", required=True, metavar="HEX", help="What the evidence must bind: 64 bytes, or up to 64 for a TPM."
 )
-@click.option("--kind", metavar="NAME", help="tdx, snp, cca, nitro or tpm; else the first that is there.")
+@click.option(
+    "--kind",
+    metavar="NAME",
+    help="tdx, snp, cca, nitro, tpm, gce-snp or gce-tdx; else the first of one part that is there.",
+)
 @click.option("--tee-root", default="/", type=click.Path(path_type=Path, file_okay=False), help="For simulated TEEs.")
 @click.option("-o", "--output", "target", required=True, type=click.Path(dir_okay=False, path_type=Path))
 @click.option("--log", type=click.Path(dir_okay=False, path_type=Path), help="Write the firmware's event log here.")

@@ -33,6 +33,11 @@ _OPTIONS = (
         help="Where a simulated TEE is; else this machine's.",
     ),
     click.option(
+        "--tee-kind",
+        metavar="NAME",
+        help="gce-snp or gce-tdx, where Google's vTPM is to be asked too; else what is there.",
+    ),
+    click.option(
         "--profile", type=click.Choice(["production", "development"]), default="production", show_default=True
     ),
 )
@@ -52,6 +57,7 @@ def surroundings_of(
     launch_spec: str | None,
     collateral: Path,
     tee_root: Path,
+    tee_kind: str | None,
     profile: Profile,
 ) -> Surroundings:
     """What the options say, as one object."""
@@ -65,5 +71,6 @@ def surroundings_of(
         launch_spec=digest(launch_spec) if launch_spec else None,
         collateral=collateral,
         tee_root=tee_root,
+        tee_kind=tee_kind,
         profile=profile,
     )

@@ -21,6 +21,7 @@ from strongroom.crypto import x509
 from strongroom.errors import MalformedEvidence, UsageError
 from strongroom.records import codec
 from strongroom.records.azure import AzureEvidence
+from strongroom.records.google import GoogleEvidence
 from strongroom.tee import nitro, sgx, snp, tdx
 from strongroom.tee.dcap.pck import parse_extension
 from strongroom.tee.snp import products
@@ -52,7 +53,9 @@ def needs_of(kind: str, quote: bytes, *, choice: Choice | None = None, leaves: C
         case "snp":
             return of_report(snp.parse_report(quote), leaves)
         case "az-snp" | "az-tdx":
-            return _of_azure(kind, quote, choice, leaves)
+            return _of_hardware(kind, codec.decode(AzureEvidence, quote).hardware, choice, leaves)
+        case "gce-snp" | "gce-tdx":
+            return _of_hardware(kind, codec.decode(GoogleEvidence, quote).hardware, choice, leaves)
         case "nitro":
             return _of_nitro(quote, choice)
         case _:
@@ -93,12 +96,11 @@ def of_report(report: snp.Report, leaves: Collection[bytes] = ()) -> AmdNeeds:
     return AmdNeeds(cast("AmdProduct", product), report.chip_id, report.reported_tcb, signer, leaf)
 
 
-def _of_azure(kind: str, quote: bytes, choice: Choice, leaves: Collection[bytes]) -> Needs:
-    """What the hardware beneath an Azure vTPM needs."""
-    found = codec.decode(AzureEvidence, quote)
-    if kind == "az-tdx":
-        return of_pck_chain("tdx", tdx.parse_quote(found.hardware).pck_chain, choice)
-    return of_report(snp.parse_report(found.hardware), leaves)
+def _of_hardware(kind: str, hardware: bytes, choice: Choice, leaves: Collection[bytes]) -> Needs:
+    """What the hardware beneath a cloud's vTPM needs."""
+    if kind.endswith("tdx"):
+        return of_pck_chain("tdx", tdx.parse_quote(hardware).pck_chain, choice)
+    return of_report(snp.parse_report(hardware), leaves)
 
 
 def _of_nitro(quote: bytes, choice: Choice) -> CrlNeeds:

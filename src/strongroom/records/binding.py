@@ -27,6 +27,8 @@ TABLE: dict[str, Callable[[bytes], bytes]] = {
     "tpm": _SHA256,  # qualifyingData
     "az-snp": _SHA256,  # qualifyingData of the vTPM's quote
     "az-tdx": _SHA256,
+    "gce-snp": _SHA256,  # the same; the hardware binds the quote (`records.google`)
+    "gce-tdx": _SHA256,
 }
 """Kind -> the bytes that what it binds must equal."""
 

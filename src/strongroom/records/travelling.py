@@ -9,6 +9,7 @@ from collections.abc import Mapping
 
 from strongroom.records.azure import AzureEvidence
 from strongroom.records.evidence import Collateral, EvidenceBundle
+from strongroom.records.google import GoogleEvidence
 from strongroom.records.job import JobSpec
 from strongroom.records.policy import Policy
 from strongroom.records.receipt import Receipt
@@ -24,6 +25,7 @@ TRAVELLING: Mapping[str, type] = {
     "configuration": Configuration,
     "custody": CustodyList,
     "evidence-bundle": EvidenceBundle,
+    "google-evidence": GoogleEvidence,
     "grant": Grant,
     "job": JobSpec,
     "keyset": Keyset,

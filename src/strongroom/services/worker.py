@@ -35,7 +35,10 @@ Profile = Literal["production", "development"]
 
 @dataclass(frozen=True, slots=True)
 class Surroundings:
-    """What every worker is told, whatever it runs. `tee_root` is `/` but for a simulated TEE, which must be named."""
+    """What every worker is told, whatever it runs. `tee_root` is `/` but for a simulated TEE, which must be named.
+
+    `tee_kind` is the kind of evidence, None for that of the first device that is there.
+    """
 
     broker: str
     broker_fingerprint: Digest
@@ -44,11 +47,12 @@ class Surroundings:
     launch_spec: Digest | None
     collateral: Path
     tee_root: Path
+    tee_kind: str | None
     profile: Profile
 
     def place(self) -> Place:
         """The TEE at `tee_root`. Raises `DeviceUnavailable`; there is no fallback."""
-        kind, device = find_device(self.tee_root)
+        kind, device = find_device(self.tee_root, self.tee_kind)
         if self.profile == "production" and self.tee_root != Path("/"):
             raise UsageError(
                 "a production worker proves itself by the machine's own TEE", remedy="Leave --tee-root out."

@@ -146,8 +146,8 @@ def test_every_check_that_can_fail_has_a_cause_of_its_kind():
     from strongroom.appraisal.kinds import KINDS
     from strongroom.records.verdict import Level, Verdict
 
-    for kind in (*KINDS, "azure"):
-        name = kind.removeprefix("az-")
+    for kind in (*KINDS, "azure", "gce"):
+        name = kind.rpartition("-")[2]
         check = Check(f"{name}.something", Status.FAIL, "")
         verdict = Verdict(Level.NONE, (check,), {}, "sha256:" + "0" * 64, None, "none", 0)  # type: ignore[arg-type]
         assert explain(verdict)[0][1], kind

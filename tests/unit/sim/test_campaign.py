@@ -13,6 +13,7 @@ import pytest
 
 from strongroom.appraisal.kinds import KINDS
 from strongroom.appraisal.kinds import azure as azure_kind
+from strongroom.appraisal.kinds import google as google_kind
 from strongroom.crypto import cose, x509
 from strongroom.errors import MalformedEvidence, SignatureInvalid
 from strongroom.records.evidence import Collateral
@@ -146,6 +147,12 @@ DEFECTS: Mapping[str, tuple[str, Any, str, Any]] = {
         "_check_runtime",
         lambda *_: azure_kind.judged("azure.runtime", True),
     ),
+    "the hardware may mean another vTPM": (
+        "gce-snp",
+        google_kind,
+        "_check_hardware",
+        lambda *_: google_kind.judged("gce.hardware", True),
+    ),
     "a parser is not total": ("cca", cose, "parse", raising),
 }
 
@@ -224,7 +231,8 @@ FREE = {
     "snp.leaf": "snp", "snp.lines": "snp", "cose.tag": "nitro", "cose.header": "cca", "cose.unprotected": "cca",
     "nitro.null": "nitro", "nitro.cbor": "nitro", "cca.wrapped": "cca", "cca.order": "cca", "cca.text": "cca",
     "cca.key_hash": "cca", "cca.key": "cca", "tpm.public": "tpm", "tpm.scalars": "tpm", "tpm.sha1": "tpm",
-    "tpm.note": "tpm", "tpm.lists": "tpm", "azure.runtime": "az-tdx", "azure.ak": "az-tdx", "log.unmeasured": "tpm", "log.absent": "az-tdx",
+    "tpm.note": "tpm", "tpm.lists": "tpm", "azure.runtime": "az-tdx", "azure.ak": "az-tdx", "gce.certificate": "gce-tdx",
+    "log.unmeasured": "tpm", "log.absent": "az-tdx",
     "log.growing": "tpm",
 }  # fmt: skip
 """Explained freedom -> a kind that shows it."""

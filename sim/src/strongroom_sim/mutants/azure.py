@@ -68,10 +68,10 @@ class Azure:
         found: Sequence[Beneath]
         if kind == "az-snp":
             chips = snp.Snp(hardware)
-            found, self.anchors = [_above_snp(guest) for guest in chips.guests], chips.anchors
+            found, self.anchors = [above_snp(guest) for guest in chips.guests], chips.anchors
         else:
             platform = dcap.Dcap("tdx", hardware)
-            found, self.anchors = [_above_tdx(platform, body) for body in platform.bodies], platform.anchors
+            found, self.anchors = [above_tdx(platform, body) for body in platform.bodies], platform.anchors
         self.runtime = runtime(self.key)
         pcrs = {"sha256": {index: bytes([index]) * 32 for index in REGISTERS}}
         self.machine = Machine(self._ak(self.key), pcrs)
@@ -130,7 +130,9 @@ def _number(value: int) -> str:
     return codec.b64encode(value.to_bytes((value.bit_length() + 7) // 8, "big"))
 
 
-def _above_snp(guest: snp.Guest) -> Beneath:
+def above_snp(guest: snp.Guest) -> Beneath:
+    """A guest of SEV-SNP."""
+
     def signed(data: bytes) -> bytes:
         return guest.signed[:0x50] + data + guest.signed[0x90:]
 
@@ -143,7 +145,8 @@ def _above_snp(guest: snp.Guest) -> Beneath:
     return Beneath(lambda data: guest.chip.sign(signed(data)), change, Collateral(amd=guest.amd))
 
 
-def _above_tdx(platform: dcap.Dcap, body: dcap.Body) -> Beneath:
+def above_tdx(platform: dcap.Dcap, body: dcap.Body) -> Beneath:
+    """A TD with this form of report."""
     place = next(field.at for field in body.fields if field.name == "reportdata")
 
     def signed(data: bytes) -> bytes:

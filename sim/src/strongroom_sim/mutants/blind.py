@@ -28,6 +28,8 @@ LIMITS: Mapping[str, int] = {
     "cca": 32 * 1024,
     "az-snp": 64 * 1024,
     "az-tdx": 64 * 1024,
+    "gce-snp": 64 * 1024,
+    "gce-tdx": 64 * 1024,
 }
 """Kind -> how many bytes evidence may have; a second count, beside the one in each parser."""
 MAX_LOG_BYTES = 1 << 20

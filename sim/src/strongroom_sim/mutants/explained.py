@@ -14,8 +14,10 @@ from functools import lru_cache
 from typing import Any
 
 from strongroom.errors import MalformedEvidence, MalformedRecord
+from strongroom.records import codec
 from strongroom.records.envelope import Envelope
 from strongroom.records.evidence import Collateral
+from strongroom.records.google import GoogleEvidence
 from strongroom.tee.eventlog import Event, Log, Style, parse_log
 from strongroom_sim.conformance import Sample
 from strongroom_sim.mutants.mutant import Mutant, swapped
@@ -93,6 +95,16 @@ def _same_note(good: Sample, changed: Sample, _: Mutant) -> bool:
         return False
     same = (first.payload, first.payload_type) == (second.payload, second.payload_type)
     return same and replace(mine, enrolment=b"") == replace(other, enrolment=b"")
+
+
+def _without_certificate(good: Sample, changed: Sample, _: Mutant) -> bool:
+    """Google's evidence, the same but for the AK's certificate, which is left out."""
+    try:
+        mine, other = codec.decode(GoogleEvidence, good.quote), codec.decode(GoogleEvidence, changed.quote)
+    except MalformedRecord:
+        return False
+    same = (good.log, good.collateral) == (changed.log, changed.collateral)
+    return same and other == replace(mine, certificate=b"")
 
 
 def _logs_alike(*besides: int) -> Callable[[Sample, Sample, Mutant], bool]:
@@ -247,6 +259,10 @@ EXPLAINED: Mapping[str, Explanation] = {
     ),
     "azure.runtime": Explanation(
         "Members of the paravisor's claims that nobody reads, or another spelling of them: the hardware signed them as they stand."
+    ),
+    "gce.certificate": Explanation(
+        "Without the AK's certificate in the evidence: what vouches is the one in the collateral.",
+        _without_certificate,
     ),
     "azure.ak": Explanation("The AK shown beside the quote, the same that stands in the runtime claims."),
     "log.unmeasured": Explanation(

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping
 
-from strongroom_sim.mutants import azure, cca, dcap, nitro, snp, tpm_trust
+from strongroom_sim.mutants import azure, cca, dcap, google, nitro, snp, tpm_trust
 from strongroom_sim.mutants.mutant import Forge
 from strongroom_sim.subjects import Hardware
 
@@ -20,6 +20,8 @@ _FORGES: Mapping[str, Callable[[Hardware], Forge]] = {
     "cca": cca.forge,
     "az-snp": lambda hardware: azure.forge("az-snp", hardware),
     "az-tdx": lambda hardware: azure.forge("az-tdx", hardware),
+    "gce-snp": lambda hardware: google.forge("gce-snp", hardware),
+    "gce-tdx": lambda hardware: google.forge("gce-tdx", hardware),
 }
 KINDS = tuple(_FORGES)
 

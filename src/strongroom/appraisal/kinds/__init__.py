@@ -6,6 +6,7 @@ from collections.abc import Mapping
 
 from strongroom.appraisal.kinds.azure import AZURE_SNP, AZURE_TDX
 from strongroom.appraisal.kinds.cca import CCA
+from strongroom.appraisal.kinds.google import GOOGLE_SNP, GOOGLE_TDX
 from strongroom.appraisal.kinds.kind import Kind
 from strongroom.appraisal.kinds.nitro import NITRO
 from strongroom.appraisal.kinds.sgx import SGX
@@ -16,7 +17,9 @@ from strongroom.errors import MalformedEvidence
 
 __all__ = ["KINDS", "Kind", "kind_of"]
 
-KINDS: Mapping[str, Kind] = {kind.name: kind for kind in (TDX, SGX, SNP, TPM, NITRO, CCA, AZURE_SNP, AZURE_TDX)}
+KINDS: Mapping[str, Kind] = {
+    kind.name: kind for kind in (TDX, SGX, SNP, TPM, NITRO, CCA, AZURE_SNP, AZURE_TDX, GOOGLE_SNP, GOOGLE_TDX)
+}
 
 
 def kind_of(name: str) -> Kind:

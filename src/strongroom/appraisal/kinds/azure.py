@@ -20,36 +20,28 @@ from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 from strongroom.appraisal.kinds import snp as snp_kind
 from strongroom.appraisal.kinds import tdx as tdx_kind
 from strongroom.appraisal.kinds import tpm as tpm_kind
+from strongroom.appraisal.kinds.above import Claims, both, read_record
 from strongroom.appraisal.kinds.kind import Judge, Kind
 from strongroom.appraisal.pile import Pile
-from strongroom.errors import MalformedEvidence, MalformedRecord
+from strongroom.errors import MalformedEvidence
 from strongroom.records import codec
 from strongroom.records.azure import AzureEvidence
 from strongroom.records.evidence import Collateral
 from strongroom.records.tpm import TpmQuote
-from strongroom.records.verdict import Check, Level, Status, judged, not_run
+from strongroom.records.verdict import Check, Status, judged, not_run
 from strongroom.tee import snp, tdx, tpm
 from strongroom.tee.anchors import TrustAnchor
 from strongroom.tee.azure import Runtime, parse_runtime
 from strongroom.tee.genuine import NO_CRL, Genuine
 
 SOURCE = "paravisor"
-MAX_BYTES = 64 * 1024
 VOUCHED = ("tpm.ak", "tpm.ak.attributes")
 """Checks that rest on the paravisor's word for the key."""
-Claims = dict[str, str | int]
 
 
 def _read(quote: bytes) -> tuple[AzureEvidence, Runtime, TpmQuote]:
     """The parts; the AK is the paravisor's, and evidence may not bring another. Raises `MalformedEvidence`."""
-    if len(quote) > MAX_BYTES:
-        raise MalformedEvidence(f"evidence of Azure of {len(quote)} bytes exceeds the limit of {MAX_BYTES}")
-    try:
-        evidence = codec.decode(AzureEvidence, quote)
-    except MalformedRecord as error:
-        raise MalformedEvidence(f"this is no evidence of Azure: {error.message}") from None
-    if codec.encode(evidence) != quote:
-        raise MalformedEvidence("evidence of Azure that is not in its canonical form")
+    evidence = read_record(AzureEvidence, quote, "Azure")
     runtime = parse_runtime(evidence.runtime)
     key = RSAPublicNumbers(runtime.exponent, runtime.modulus).public_key()
     ak = key.public_bytes(Encoding.DER, PublicFormat.SubjectPublicKeyInfo)
@@ -125,30 +117,18 @@ def _gather(beneath: Callable[[bytes, Pile], Collateral]) -> Callable[[bytes, Pi
     return lambda quote, pile: beneath(_read(quote)[0].hardware, pile)
 
 
-def _exposed(beneath: Kind, *, besides: frozenset[str] = frozenset()) -> Callable[[Genuine], list[Check]]:
-    """What makes the machine open to its host; `besides` what a paravisor takes care of."""
-
-    def exposed(genuine: Genuine) -> list[Check]:
-        found = [check for check in beneath.exposed(genuine) if check.id not in besides]
-        return [*found, *tpm_kind.TPM.exposed(genuine)]
-
-    return exposed
-
-
 def _kind(name: str, beneath: Kind, register: str, judge: Judge, *, besides: frozenset[str] = frozenset()) -> Kind:
     """A vTPM above hardware of the kind `beneath`, whose `register` measures the paravisor."""
-    return Kind(
-        name=name,
-        level=Level.CONFIDENTIAL,
-        registers=(register, *tpm_kind.TPM.registers),
+    return both(
+        name,
+        beneath,
+        registers=(register,),
         runtime=tpm_kind.TPM.runtime,
         launch_spec=None,
-        machine=beneath.machine,
         judge=judge,
         stated=_stated(beneath.stated),
         gather=_gather(beneath.gather),
-        wanted=lambda genuine, policy: [*beneath.wanted(genuine, policy), *tpm_kind.TPM.wanted(genuine, policy)],
-        exposed=_exposed(beneath, besides=besides),
+        besides=besides,
     )
 
 

@@ -44,4 +44,5 @@ def with_log(
 
 
 def _claims(facts: Facts) -> dict[str, str]:
-    return {"secure_boot": str(int(facts.secure_boot.enabled))}
+    told = {"secure_boot": str(int(facts.secure_boot.enabled))}
+    return told if facts.gce_technology is None else {**told, "gce_technology": facts.gce_technology}

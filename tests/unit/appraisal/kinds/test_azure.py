@@ -7,7 +7,7 @@ import json
 import pytest
 
 from strongroom.appraisal.kinds import KINDS
-from strongroom.appraisal.kinds.azure import MAX_BYTES
+from strongroom.appraisal.kinds.above import MAX_BYTES
 from strongroom.errors import MalformedEvidence
 from strongroom.tee.anchors import TrustAnchor, installation_anchor
 from strongroom.tee.genuine import Genuine
