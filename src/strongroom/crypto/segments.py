@@ -7,7 +7,7 @@ u32 number | last flag.
 
 Safety: number and last flag sit in the nonce, so a segment that was moved, repeated or cut off does not open, and
 associated data tie a stream to its place. A sink may hold plaintext of other segments when one fails: give it to nobody
-before `decrypt_into` has returned. Buffers are made once a thread and reused, for fresh pages cost more than AES; those
+before `decrypt_into` or `read_into` has returned. Buffers are made once a thread and reused, for fresh pages cost more than AES; those
 that held plaintext are overwritten. Derived keys live in OpenSSL; the data key is the caller's.
 
 Knows: lengths, keys, nonces, threads. Does not know: what a stream holds or where it lies.
@@ -18,10 +18,11 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field
+from functools import partial
 from threading import Event
-from typing import Protocol, TypeAlias
+from typing import Protocol, Self, TypeAlias
 
 from cryptography.exceptions import InvalidTag
 from cryptography.hazmat.primitives.ciphers.aead import AESGCM
@@ -41,12 +42,18 @@ SEGMENT_BYTES = 1 << 20
 MIN_SEGMENT_BYTES = 128
 MAX_SEGMENT_BYTES = 1 << 26
 MAX_SEGMENTS = 1 << 32
+SCRATCH_BYTES = 48 << 20
+"""How much memory all threads of one decryption may use besides where the plaintext goes; one thread always may work."""
 
 Random: TypeAlias = Callable[[int], bytes]
 """A source of that many random bytes."""
 
 Sink: TypeAlias = Callable[[memoryview, int], None]
 """Takes plaintext and its offset; called from several threads, each place once."""
+
+
+_Work: TypeAlias = Callable[[int, memoryview, memoryview], None]
+"""Takes a segment's number, room for its ciphertext and room for its plaintext."""
 
 
 class Source(Protocol):
@@ -109,25 +116,55 @@ def encrypt(
         raise UsageError(f"a key of {len(key)} bytes or segments of {segment_bytes} bytes are outside the format")
     salt, prefix = random(SALT_BYTES), random(PREFIX_BYTES)
     aead = _stream_cipher(key, salt, aad)
-    sink.write(memoryview(bytes([HEADER_BYTES]) + salt + prefix))
-    sealed = memoryview(bytearray(segment_bytes))
+    sealed = [memoryview(bytearray(segment_bytes)) for _ in range(2)]
     now, ahead = (memoryview(bytearray(segment_bytes - TAG_BYTES)) for _ in range(2))
-    try:
-        length = _fill(source, now[: segment_bytes - TAG_BYTES - HEADER_BYTES])
-        following, number, total = _fill(source, ahead), 0, 0
-        while True:
-            nonce = _nonce(prefix, number, last=following == 0)
-            count = aead.encrypt_into(nonce, now[:length], None, sealed[: length + TAG_BYTES])
-            sink.write(sealed[:count])
-            total += length
-            if following == 0:
-                break
-            now, ahead, length, number = ahead, now, following, number + 1
-            following = _fill(source, ahead)
-    finally:
-        for buffer in (now, ahead):
-            _wipe(buffer)
+    with _Behind() as behind:
+        try:
+            behind.do(partial(sink.write, memoryview(bytes([HEADER_BYTES]) + salt + prefix)))
+            length = _fill(source, now[: segment_bytes - TAG_BYTES - HEADER_BYTES])
+            following, number, total = _fill(source, ahead), 0, 0
+            while True:
+                nonce, room = _nonce(prefix, number, last=following == 0), sealed[number % 2]
+                count = aead.encrypt_into(nonce, now[:length], None, room[: length + TAG_BYTES])
+                behind.do(partial(sink.write, room[:count]))
+                total += length
+                if following == 0:
+                    break
+                now, ahead, length, number = ahead, now, following, number + 1
+                following = _fill(source, ahead)
+        finally:
+            for buffer in (now, ahead):
+                _wipe(buffer)
     return total
+
+
+class _Behind:
+    """A thread one step behind: it writes and hashes a segment while the next one is read, hashed and encrypted.
+
+    One job is under way at most, so two rooms are enough; what a job raises is raised by the next call, or at the end.
+    """
+
+    def __init__(self) -> None:
+        self._pool = ThreadPoolExecutor(1, thread_name_prefix="seal")
+        self._job: Future[object] | None = None
+
+    def do(self, job: Callable[[], object]) -> None:
+        self._wait()
+        self._job = self._pool.submit(job)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
+        try:
+            if kind is None:
+                self._wait()
+        finally:
+            self._pool.shutdown()
+
+    def _wait(self) -> None:
+        if self._job is not None:
+            self._job.result()
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -154,26 +191,20 @@ class Stream:
             raise SealBroken("a segment does not open", detail=f"segment {number}") from None
 
     def read(self, offset: int, length: int) -> bytearray:
-        """`length` bytes of plaintext from `offset`; only the segments that hold them are read.
+        """`length` bytes of plaintext from `offset`; only the segments that hold them are read. Raises as `read_into`."""
+        self.span(offset, length)  # before room is made for it
+        result = bytearray(length)
+        read_into(self, memoryview(result), offset, threads=1)
+        return result
 
-        Raises `UsageError` for a range outside the stream, `SealBroken` for a segment that does not open.
-        """
+    def span(self, offset: int, length: int) -> range:
+        """The segments that hold `length` bytes of plaintext from `offset`. Raises `UsageError` outside the stream."""
         if offset < 0 or length < 0 or offset + length > self.shape.plaintext_bytes:
             raise UsageError("this range lies outside the stream")
-        result, done = bytearray(length), 0
-        sealed, plain = _buffers(self.shape)
-        number = (offset + HEADER_BYTES) // (self.shape.segment_bytes - TAG_BYTES)
-        try:
-            while done < length:
-                _, start, size = self.shape.place(number)
-                self.segment_into(number, sealed, plain)
-                skip = offset + done - start
-                part = plain[skip : min(size, skip + length - done)]
-                result[done : done + len(part)] = part
-                done, number = done + len(part), number + 1
-        finally:
-            _wipe(plain)
-        return result
+        if length == 0:
+            return range(0)
+        room = self.shape.segment_bytes - TAG_BYTES
+        return range((offset + HEADER_BYTES) // room, (offset + length - 1 + HEADER_BYTES) // room + 1)
 
 
 def open_stream(
@@ -197,14 +228,53 @@ def decrypt_into(stream: Stream, sink: Sink, *, threads: int | None = None) -> N
 
     Every segment is verified. Raises `SealBroken` if one does not open; what `sink` holds then is worth nothing.
     """
-    workers = min(threads or len(os.sched_getaffinity(0)), stream.shape.segments)
+    _shared_out(stream.shape, range(stream.shape.segments), _writing(stream, sink), threads)
+
+
+def _writing(stream: Stream, sink: Sink) -> _Work:
+    def work(number: int, sealed: memoryview, plain: memoryview) -> None:
+        length = stream.segment_into(number, sealed, plain)
+        sink(plain[:length], stream.shape.place(number)[1])
+
+    return work
+
+
+def read_into(stream: Stream, buffer: memoryview, offset: int, *, threads: int | None = None) -> None:
+    """Fill `buffer` with the plaintext from `offset`; segments that lie in it wholly are decrypted in their place.
+
+    Raises `UsageError` for a range outside the stream, `SealBroken` if a segment does not open; `buffer` is then
+    overwritten with zeros.
+    """
+    end = offset + len(buffer)
+
+    def work(number: int, sealed: memoryview, plain: memoryview) -> None:
+        _, start, length = stream.shape.place(number)
+        if offset <= start and start + length <= end:
+            stream.segment_into(number, sealed, buffer[start - offset : start - offset + length])
+            return
+        stream.segment_into(number, sealed, plain)
+        first, last = max(start, offset), min(start + length, end)
+        buffer[first - offset : last - offset] = plain[first - start : last - start]
+
+    try:
+        _shared_out(stream.shape, stream.span(offset, len(buffer)), work, threads)
+    except BaseException:
+        _wipe(buffer)
+        raise
+
+
+def _shared_out(shape: Shape, numbers: range, work: _Work, threads: int | None) -> None:
+    """`work` on each segment of `numbers`, with room for a segment of ciphertext and one of plaintext in each thread."""
+    room = 2 * min(shape.segment_bytes, shape.ciphertext_bytes)
+    most = max(1, SCRATCH_BYTES // room)
+    workers = min(threads or len(os.sched_getaffinity(0)), len(numbers), most)
     stop = Event()
-    if workers == 1:
-        _decrypt_share(stream, sink, range(stream.shape.segments), stop)
+    if workers <= 1:
+        _share(shape, numbers, work, stop)
         return
     with ThreadPoolExecutor(workers, thread_name_prefix="open") as pool:
-        shares = [range(first, stream.shape.segments, workers) for first in range(workers)]
-        done = [pool.submit(_decrypt_share, stream, sink, share, stop) for share in shares]
+        shares = [numbers[first::workers] for first in range(workers)]
+        done = [pool.submit(_share, shape, share, work, stop) for share in shares]
         try:
             for future in done:
                 future.result()
@@ -213,14 +283,13 @@ def decrypt_into(stream: Stream, sink: Sink, *, threads: int | None = None) -> N
             raise
 
 
-def _decrypt_share(stream: Stream, sink: Sink, numbers: range, stop: Event) -> None:
-    sealed, plain = _buffers(stream.shape)
+def _share(shape: Shape, numbers: range, work: _Work, stop: Event) -> None:
+    sealed, plain = _buffers(shape)
     try:
         for number in numbers:
             if stop.is_set():
                 return
-            length = stream.segment_into(number, sealed, plain)
-            sink(plain[:length], stream.shape.place(number)[1])
+            work(number, sealed, plain)
     except BaseException:
         stop.set()
         raise

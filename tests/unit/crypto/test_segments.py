@@ -126,6 +126,54 @@ def test_any_range_can_be_read_alone(length: int, data: st.DataObject):
 
 
 @settings(max_examples=50, deadline=None)
+@given(length=sizes, threads=st.integers(1, 4), data=st.data())
+def test_any_range_is_decrypted_into_its_place_and_nowhere_else(length: int, threads: int, data: st.DataObject):
+    plain = bytes(number % 251 for number in range(length))
+    offset = data.draw(st.integers(0, length))
+    count = data.draw(st.integers(0, length - offset))
+    room = bytearray(b"\xaa" * (count + 2))
+    segments.read_into(stream_of(sealed(plain)), memoryview(room)[1 : count + 1], offset, threads=threads)
+    assert room == b"\xaa" + plain[offset : offset + count] + b"\xaa"
+
+
+def test_a_buffer_holds_nothing_after_a_segment_did_not_open():
+    data = bytearray(sealed(b"\xff" * 1000))
+    data[-1] ^= 1
+    room = bytearray(b"\xaa" * 1000)
+    with pytest.raises(SealBroken):
+        segments.read_into(stream_of(bytes(data)), memoryview(room), 0, threads=2)
+    assert room == bytes(1000)
+
+
+def test_only_segments_of_the_range_are_read():
+    data, read = sealed(bytes(1000)), []
+
+    class Counted(Held):
+        def read_into(self, buffer: memoryview, offset: int) -> None:
+            read.append(offset)
+            super().read_into(buffer, offset)
+
+    stream = segments.open_stream(Counted(data), ciphertext_bytes=len(data), key=KEY, aad=AAD, segment_bytes=SMALL)
+    read.clear()
+    segments.read_into(stream, memoryview(bytearray(150)), 100, threads=1)
+    assert read == [SMALL, 2 * SMALL]
+
+
+@pytest.mark.parametrize("at", [0, 1, 3])
+def test_what_a_sink_raises_ends_the_sealing(at: int):
+    class Full(io.BytesIO):
+        writes = 0
+
+        def write(self, data: object) -> int:
+            self.writes += 1
+            if self.writes > at:
+                raise OSError(28, "No space left on device")
+            return super().write(data)  # type: ignore[arg-type]
+
+    with pytest.raises(OSError, match="No space"):
+        segments.encrypt(io.BytesIO(bytes(300)), Full(), key=KEY, aad=AAD, segment_bytes=SMALL, random=os.urandom)
+
+
 @given(length=sizes, data=st.data())
 def test_a_flipped_bit_anywhere_is_refused(length: int, data: st.DataObject):
     stream = bytearray(sealed(os.urandom(length)))
@@ -194,8 +242,8 @@ def test_one_broken_segment_stops_all_threads():
     data[100] ^= 1
     stream = stream_of(bytes(data))
     with pytest.raises(SealBroken):
-        segments._decrypt_share(stream, into(written), range(0, 9, 2), stop)
-    segments._decrypt_share(stream, refuse, range(1, 9, 2), stop)
+        segments._share(stream.shape, range(0, 9, 2), segments._writing(stream, into(written)), stop)
+    segments._share(stream.shape, range(1, 9, 2), segments._writing(stream, refuse), stop)
     assert stop.is_set()
 
 
