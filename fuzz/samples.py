@@ -62,7 +62,7 @@ def manifest() -> bytes:
     """The manifest of a sealed artifact."""
     keys = KeyWrap(None, (RecipientKey(IMAGE, bytes(1120), bytes(48)),))
     layers = tuple(Descriptor(LAYER_TYPE, digest_bytes(bytes([n])), 1000 + n) for n in range(3))
-    return Manifest(SealHeader(bytes(16), ArtifactKind.MODEL, 1 << 20, keys), layers).to_bytes()
+    return Manifest(SealHeader(bytes(16), bytes(16), 1, ArtifactKind.MODEL, 1 << 20, keys), layers).to_bytes()
 
 
 __all__ = [

@@ -11,6 +11,7 @@
     │   ├── SignatureInvalid                 a signature that does not hold
     │   ├── CollateralStale                  a vendor's statement older than one that was seen before
     │   ├── SealBroken                       an artifact that was changed, cut or mixed
+    │   ├── EditionRefused                   an artifact older than the least edition that will do, or of another line
     │   ├── ChannelRefused                   the sealed channel would not carry this
     │   │   ├── RequestReplayed              an encapsulation seen before
     │   │   ├── StreamTruncated              an answer without its end
@@ -118,6 +119,13 @@ class CollateralStale(Refused):
 class SealBroken(Refused):
     code = "sealed.broken"
     default_remedy = "Fetch the artifact again from a place that you trust to keep bytes, or seal it anew."
+
+
+class EditionRefused(Refused):
+    code = "sealed.edition"
+    default_remedy = (
+        "Fetch the newest edition; if this is the newest that the store has, the store is behind, or it lies."
+    )
 
 
 class ChannelRefused(Refused):

@@ -19,7 +19,7 @@ from strongroom.records.job import JobSpec
 from strongroom.records.policy import Reference, Requirement
 from strongroom.records.receipt import Receipt, commitment
 from strongroom.records.reference import CustodyList, Machine, MeasuredInput, ReferenceValues
-from strongroom.records.release import PURPOSE_RELEASE, Grant, KeyRequest, ReleaseRequest, Use
+from strongroom.records.release import PURPOSE_RELEASE, Edition, Grant, KeyRequest, ReleaseRequest, Use
 from strongroom.records.tpm import TpmEnrolment, TpmQuote
 from strongroom.records.worker import Configuration, Statement
 from strongroom.release.chain import chain_head
@@ -61,7 +61,7 @@ def main(folder: Path) -> dict[str, object]:
         )
         client.put_policy(sign_policy(policy, owner))
         client.create_key("model", policy.id)
-        wrapped = client.wrap("model", b"an artifact's id", bytes(range(32)))
+        wrapped = client.wrap("model", Edition.first(b"an artifact's id"), bytes(range(32)))
         keys = WorkerKeys.generate(now=NOW)
         device = Chip(installation, mrtd=mrtd_for(image))
         collateral = installation.bundle(NOW)

@@ -19,6 +19,7 @@ from strongroom.errors import EngineUnavailable
 from strongroom.records.artifact import ArtifactKind, KeyWrap
 from strongroom.records.digest import digest_bytes
 from strongroom.records.policy import Policy, Requirement
+from strongroom.records.release import Edition
 from strongroom.records.worker import Configuration
 from strongroom.release.broker import Broker
 from strongroom.release.client import BrokerClient
@@ -125,8 +126,8 @@ class World:
         source.mkdir()
         (source / "model.gguf").write_bytes(content)
 
-        def wrap(artifact_id: bytes, data_key: bytes) -> KeyWrap:
-            return KeyWrap(self.admin.wrap("model", artifact_id, data_key), ())
+        def wrap(of: Edition, data_key: bytes) -> KeyWrap:
+            return KeyWrap(self.admin.wrap("model", of, data_key), ())
 
         registry, _ = from_reference(f"dir:{self.folder / 'registry'}")
         return seal(source, registry, kind=ArtifactKind.MODEL, wrap=wrap, signer=self.owner, tag=tag).digest

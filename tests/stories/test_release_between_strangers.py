@@ -27,6 +27,7 @@ from strongroom.records.policy import Requirement
 from strongroom.records.release import (
     PURPOSE_RELEASE,
     PURPOSE_SESSION,
+    Edition,
     KeyRequest,
     ReleaseAnswer,
     ReleaseRequest,
@@ -129,7 +130,7 @@ class Story:
         )
         self.owner_side.put_policy(sign_policy(self.policy, self.owner))
         self.owner_side.create_key("model", "models")
-        self.wrapped = self.owner_side.wrap("model", MODEL_ID, DATA_KEY)
+        self.wrapped = self.owner_side.wrap("model", Edition.first(MODEL_ID), DATA_KEY)
         return self
 
 

@@ -17,7 +17,7 @@ from strongroom.appraisal.policies import sign_policy, template
 from strongroom.crypto.signatures import generate_p256, public_to_pem
 from strongroom.errors import NonceReused, ServiceUnavailable, Unavailable
 from strongroom.records.digest import digest_bytes
-from strongroom.records.release import KeyRequest, ReleaseRequest, Use
+from strongroom.records.release import Edition, KeyRequest, ReleaseRequest, Use
 from strongroom.records.worker import Configuration, Statement
 from strongroom.release.client import BrokerClient
 from strongroom.release.opening import open_broker
@@ -74,7 +74,7 @@ def test_a_kill_at_any_moment_releases_no_key_twice_and_forgets_no_release(tmp_p
     policy = template("policy", references=[reference_for(IMAGE)], artifacts=[MODEL], simulated=True)
     admin.put_policy(sign_policy(dataclasses.replace(policy, lease_seconds=3600), owner))
     admin.create_key("key", "policy")
-    wrapped = admin.wrap("key", b"artifact-id", b"k" * 32)
+    wrapped = admin.wrap("key", Edition.first(b"artifact-id"), b"k" * 32)
     admin.close()
     attester = _attester(installation, fingerprint, now)
     acknowledged, unsure = {}, []

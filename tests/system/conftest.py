@@ -25,6 +25,7 @@ from strongroom.records.artifact import ArtifactKind, KeyWrap
 from strongroom.records.digest import Digest, digest_bytes
 from strongroom.records.envelope import Envelope
 from strongroom.records.policy import Policy, Requirement
+from strongroom.records.release import Edition
 from strongroom.release.client import BrokerClient
 from strongroom.sealed.open import Opener
 from strongroom.sealed.registries import from_reference
@@ -116,8 +117,8 @@ class Estate:
         registry, _ = from_reference(f"dir:{self.host / 'registry'}")
         client = self.client(owner=True)
 
-        def wrap(artifact_id: bytes, data_key: bytes) -> KeyWrap:
-            return KeyWrap(broker=client.wrap(KEY_ID, artifact_id, data_key), recipients=())
+        def wrap(of: Edition, data_key: bytes) -> KeyWrap:
+            return KeyWrap(broker=client.wrap(KEY_ID, of, data_key), recipients=())
 
         seal(source, registry, kind=ArtifactKind.MODEL, wrap=wrap, signer=self.owner, tag=tag)
         client.close()

@@ -12,6 +12,7 @@ from strongroom.crypto.hpke import RELEASE_PUBLIC_BYTES
 from strongroom.crypto.signatures import private_from_pem, public_from_pem
 from strongroom.errors import Unreadable, UsageError
 from strongroom.records.artifact import ArtifactKind, KeyWrap
+from strongroom.records.release import Edition
 
 KINDS = click.Choice([kind.value for kind in ArtifactKind])
 
@@ -57,11 +58,11 @@ def seal_command(
     if key is not None and (broker is None or broker_fingerprint is None):
         raise UsageError("a --key lies at a broker", remedy="Name it with --broker and --broker-fingerprint.")
 
-    def wrap(artifact_id: bytes, data_key: bytes) -> KeyWrap:
-        found = boxes(artifact_id, data_key).recipients if boxes else ()
+    def wrap(of: Edition, data_key: bytes) -> KeyWrap:
+        found = boxes(of, data_key).recipients if boxes else ()
         if key is None or broker is None or broker_fingerprint is None:
             return KeyWrap(broker=None, recipients=found)
-        wrapped = broker_client(broker, broker_fingerprint, identity).wrap(key, artifact_id, data_key)
+        wrapped = broker_client(broker, broker_fingerprint, identity).wrap(key, of, data_key)
         return KeyWrap(broker=wrapped, recipients=found)
 
     registry, tag = from_reference(reference)

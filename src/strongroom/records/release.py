@@ -41,15 +41,33 @@ class Challenge:
 
 
 @dataclass(frozen=True, slots=True)
+class Edition:
+    """Which artifact a data key opens: its random id, the id of the first of its line, and its place in that line."""
+
+    artifact_id: bytes
+    line: bytes
+    edition: int
+
+    @classmethod
+    def first(cls, artifact_id: bytes) -> Edition:
+        """The first of a line, which bears its id."""
+        return cls(artifact_id, artifact_id, 1)
+
+
+@dataclass(frozen=True, slots=True)
 class WrappedKey:
-    """An artifact's data key under the owner's key at a broker; only that broker can unwrap it."""
+    """An artifact's data key under the owner's key at a broker; only that broker can unwrap it, and only as `of` says."""
 
     TYPE: ClassVar[str] = "strongroom/wrapped-key/v1"
     key_id: str
     key_version: int
     broker: Digest
-    artifact_id: bytes
+    of: Edition
     ciphertext: bytes
+
+    @property
+    def artifact_id(self) -> bytes:
+        return self.of.artifact_id
 
 
 @dataclass(frozen=True, slots=True)

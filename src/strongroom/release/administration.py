@@ -89,9 +89,9 @@ class Administration:
             raise UsageError(
                 "there is no such key, or it is retired", remedy="Create it first: `strongroom keys create`."
             )
-        context = WrapContext(self._fingerprint, key_id, request.artifact_id)
-        wrapped = self._ring.wrap(key, request.artifact_id, open_at_broker(self._wrapping, request, context))
-        leaf = leaves.key_event(key_id, "wrapped", time=now, who=who, artifact_id=request.artifact_id)
+        context = WrapContext(self._fingerprint, key_id, request.of)
+        wrapped = self._ring.wrap(key, request.of, open_at_broker(self._wrapping, request, context))
+        leaf = leaves.key_event(key_id, "wrapped", time=now, who=who, artifact_id=request.of.artifact_id)
         self._store.write(lambda transaction: self._log.append(transaction, leaf))
         return wrapped
 

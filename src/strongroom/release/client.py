@@ -29,6 +29,7 @@ from strongroom.records.evidence import Evidence
 from strongroom.records.release import (
     BrokerIdentity,
     Challenge,
+    Edition,
     Lease,
     LogProof,
     ReleaseAnswer,
@@ -149,15 +150,15 @@ class BrokerClient:
         """End a key's life: it wraps and releases nothing more, and its leases are not renewed."""
         return self._owned("POST", f"{wire.KEYS_PATH}/{_segment(key_id)}/retire", wire.KeyList).keys
 
-    def wrap(self, key_id: str, artifact_id: bytes, data_key: bytes) -> WrappedKey:
+    def wrap(self, key_id: str, of: Edition, data_key: bytes) -> WrappedKey:
         """`data_key` (32 bytes) under a key at the broker, to lie beside the artifact.
 
         It travels sealed to this broker.
         """
-        context = wire.WrapContext(self._fingerprint, key_id, artifact_id)
+        context = wire.WrapContext(self._fingerprint, key_id, of)
         request = seal_to_broker(self.identity.wrapping, data_key, context)
         wrapped = self._owned("POST", f"{wire.KEYS_PATH}/{_segment(key_id)}/wrap", WrappedKey, request)
-        if (wrapped.key_id, wrapped.broker, wrapped.artifact_id) != (key_id, self._fingerprint, artifact_id):
+        if (wrapped.key_id, wrapped.broker, wrapped.of) != (key_id, self._fingerprint, of):
             raise MalformedRecord("the broker wrapped something else than what it was given")
         return wrapped
 

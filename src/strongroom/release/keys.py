@@ -18,14 +18,14 @@ from strongroom.crypto.hpke import ReleaseKey, seal_to
 from strongroom.errors import Refused, ReleaseRefused, StoreUnavailable, Unreadable
 from strongroom.records import codec
 from strongroom.records.digest import Digest, frame
-from strongroom.records.release import WrappedKey
+from strongroom.records.release import Edition, WrappedKey
 from strongroom.release.grants import DATA_KEY_BYTES
 from strongroom.release.stores.port import KeyState, StoredKey
 from strongroom.release.wire import WrapContext, WrapRequest
 
 KEY_BYTES = 32
 NONCE_BYTES = 12
-ARTIFACT_ID_LIMIT = 64
+ARTIFACT_ID_SIZES = frozenset(range(1, 65))
 KEK_TAG = "strongroom/kek/v1"
 
 
@@ -40,17 +40,17 @@ class KeyRing:
         wrapped = _seal(self._root, secrets.token_bytes(KEY_BYTES), _kek_context(key_id, version, policy_id))
         return StoredKey(key_id, version, policy_id, wrapped, KeyState.ACTIVE, now)
 
-    def wrap(self, key: StoredKey, artifact_id: bytes, data_key: bytes) -> WrappedKey:
-        """`data_key` (32 bytes) under `key`. Raises `ReleaseRefused` or `StoreUnavailable`."""
-        if len(data_key) != DATA_KEY_BYTES or not 1 <= len(artifact_id) <= ARTIFACT_ID_LIMIT:
-            raise ReleaseRefused(f"a data key has {DATA_KEY_BYTES} bytes, an artifact id 1 to {ARTIFACT_ID_LIMIT}")
-        context = self._data_key_context(key.id, key.version, artifact_id)
-        ciphertext = _seal(self._kek(key), data_key, context)
-        return WrappedKey(key.id, key.version, self._broker, artifact_id, ciphertext)
+    def wrap(self, key: StoredKey, of: Edition, data_key: bytes) -> WrappedKey:
+        """`data_key` (32 bytes) under `key`, of that artifact. Raises `ReleaseRefused` or `StoreUnavailable`."""
+        sizes = {len(of.artifact_id), len(of.line)}
+        if len(data_key) != DATA_KEY_BYTES or not sizes <= ARTIFACT_ID_SIZES or of.edition < 1:
+            raise ReleaseRefused(f"a data key has {DATA_KEY_BYTES} bytes, an artifact id 1 to {max(ARTIFACT_ID_SIZES)}")
+        ciphertext = _seal(self._kek(key), data_key, self._data_key_context(key.id, key.version, of))
+        return WrappedKey(key.id, key.version, self._broker, of, ciphertext)
 
     def unwrap(self, key: StoredKey, wrapped: WrappedKey) -> bytes:
         """The data key (32 bytes) in `wrapped`. Raises `ReleaseRefused` or `StoreUnavailable`."""
-        context = self._data_key_context(wrapped.key_id, wrapped.key_version, wrapped.artifact_id)
+        context = self._data_key_context(wrapped.key_id, wrapped.key_version, wrapped.of)
         try:
             return _open(self._kek(key), wrapped.ciphertext, context)
         except InvalidTag:
@@ -65,15 +65,15 @@ class KeyRing:
                 remedy="Restore the database and the keys of the same broker together.",
             ) from None
 
-    def _data_key_context(self, key_id: str, version: int, artifact_id: bytes) -> bytes:
-        members = {"broker": self._broker, "key_id": key_id, "key_version": version, "artifact_id": artifact_id}
+    def _data_key_context(self, key_id: str, version: int, of: Edition) -> bytes:
+        members = {"broker": self._broker, "key_id": key_id, "key_version": version, "of": of}
         return _context(WrappedKey.TYPE, members)
 
 
 def seal_to_broker(wrapping: bytes, data_key: bytes, context: WrapContext) -> WrapRequest:
     """The owner's side: `data_key` on its way to be wrapped, sealed to a broker's `wrapping` key (1216 bytes)."""
     encapsulation, ciphertext = seal_to(wrapping, data_key, codec.encode(context))
-    return WrapRequest(context.artifact_id, encapsulation, ciphertext)
+    return WrapRequest(context.of, encapsulation, ciphertext)
 
 
 def open_at_broker(private: ReleaseKey, request: WrapRequest, context: WrapContext) -> bytes:

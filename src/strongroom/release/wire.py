@@ -11,7 +11,7 @@ from typing import ClassVar
 
 from strongroom.errors import UsageError
 from strongroom.records.digest import Digest
-from strongroom.records.release import Lease
+from strongroom.records.release import Edition, Lease
 from strongroom.release.stores.port import KeyState
 
 IDENTITY_PATH = "/v1/identity"
@@ -81,7 +81,7 @@ class WrapContext:
     TYPE: ClassVar[str] = "strongroom/wrap-context/v1"
     broker: Digest
     key_id: str
-    artifact_id: bytes
+    of: Edition
 
 
 @dataclass(frozen=True, slots=True)
@@ -89,7 +89,7 @@ class WrapRequest:
     """A data key sealed to the broker's `wrapping` key, to be wrapped under the owner's key."""
 
     TYPE: ClassVar[str] = "strongroom/wrap-request/v1"
-    artifact_id: bytes
+    of: Edition
     encapsulation: bytes
     ciphertext: bytes
 

@@ -4,17 +4,19 @@ Two steps, apart: `Opener` checks what anybody can check (manifest, outer signat
 and reads the sealed index. Every segment of what is opened is verified by its tag, so hashing serially is not on the way
 into memory; `deep=True` compares BLAKE3 as well. Nothing is handed out before all of it was verified.
 
-Knows: artifacts. Does not know: where data keys come from. Not covered: versions and roll-back; pin the digest.
+A store that lies can offer an older artifact, which its owner signed as well: pin the digest, or name the line and its least
+edition (`Floor`).
+
+Knows: artifacts. Does not know: where data keys come from.
 """
 
 from __future__ import annotations
 
 import os
 import shutil
-from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Self, TypeVar
+from typing import Self
 
 from blake3 import blake3
 
@@ -22,6 +24,7 @@ from strongroom.crypto import segments
 from strongroom.crypto.segments import Sink, Stream
 from strongroom.crypto.signatures import PublicKey
 from strongroom.errors import (
+    EditionRefused,
     FileUnreadable,
     MalformedArtifact,
     MalformedRecord,
@@ -31,21 +34,19 @@ from strongroom.errors import (
     UsageError,
 )
 from strongroom.records import codec
-from strongroom.records.artifact import ArtifactKind, SealedFile, SealedIndex, SealHeader, StreamContext
+from strongroom.records.artifact import ArtifactKind, SealedFile, SealedIndex, SealHeader
 from strongroom.records.digest import Digest
 from strongroom.records.release import WrappedKey
 from strongroom.sealed import signing
 from strongroom.sealed.files import file_errors, sync_directory, writing_at
-from strongroom.sealed.manifest import Manifest
 from strongroom.sealed.memory import filled_memfd
 from strongroom.sealed.outer import check_signature
-from strongroom.sealed.registries.port import Registry, read_small
-from strongroom.sealed.seal import MAX_PADDING, Progress
+from strongroom.sealed.registries.port import Registry
+from strongroom.sealed.seal import Progress
+from strongroom.sealed.streams import MAX_PADDING, Streams, checked, read_manifest
 
 MAX_READ_BYTES = 64 * 1024 * 1024
 MAX_INDEX_BYTES = codec.MAX_BYTES + MAX_PADDING
-
-T = TypeVar("T")
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,6 +56,8 @@ class Summary:
     digest: Digest
     kind: ArtifactKind
     artifact_id: bytes
+    line: bytes
+    edition: int
     segment_bytes: int
     layers: tuple[int, ...]
     broker_key: str | None
@@ -64,7 +67,7 @@ class Summary:
 
 def inspect(registry: Registry, reference: str, *, signer_public: PublicKey | None = None) -> Summary:
     """Read an artifact from outside. Raises for what cannot be read; whether a signature holds is in the answer."""
-    manifest = _read_manifest(registry, reference)
+    manifest = read_manifest(registry, reference)
     header, signed = manifest.header, None
     if signer_public is not None:
         try:
@@ -76,6 +79,8 @@ def inspect(registry: Registry, reference: str, *, signer_public: PublicKey | No
         digest=manifest.digest,
         kind=header.kind,
         artifact_id=header.artifact_id,
+        line=header.line,
+        edition=header.edition,
         segment_bytes=header.segment_bytes,
         layers=tuple(layer.size for layer in manifest.layers),
         broker_key=header.keys.broker.key_id if header.keys.broker else None,
@@ -84,17 +89,39 @@ def inspect(registry: Registry, reference: str, *, signer_public: PublicKey | No
     )
 
 
+@dataclass(frozen=True, slots=True)
+class Floor:
+    """Nothing but this line of artifacts will do, and of it no edition before `edition`."""
+
+    line: bytes
+    edition: int
+
+    def check(self, header: SealHeader) -> None:
+        """Raises `EditionRefused`."""
+        if header.line != self.line:
+            raise EditionRefused("this is an artifact of another line", detail=header.line.hex())
+        if header.edition < self.edition:
+            raise EditionRefused(
+                f"this is edition {header.edition}, and {self.edition} is the least that will do",
+                detail=header.line.hex(),
+            )
+
+
 class Opener:
     """An artifact whose outer signature holds under the owner's key; its data key is still to come.
 
-    Raises `FileUnreadable`, `MalformedArtifact`, `SealBroken`, `SignatureInvalid`.
+    Raises `FileUnreadable`, `MalformedArtifact`, `SealBroken`, `SignatureInvalid`, `EditionRefused`.
     """
 
-    def __init__(self, registry: Registry, reference: str, *, signer_public: PublicKey) -> None:
+    def __init__(
+        self, registry: Registry, reference: str, *, signer_public: PublicKey, floor: Floor | None = None
+    ) -> None:
         self._registry = registry
         self._signer = signer_public
-        self.manifest = _read_manifest(registry, reference)
+        self.manifest = read_manifest(registry, reference)
         check_signature(registry, self.manifest, signer_public)
+        if floor is not None:
+            floor.check(self.header)
 
     @property
     def digest(self) -> Digest:
@@ -116,14 +143,14 @@ class Opener:
         """Open the sealed index. Raises `SealBroken` for another artifact's key or a changed index."""
         if len(data_key) != segments.KEY_BYTES:
             raise SealBroken(f"a data key of {len(data_key)} bytes where {segments.KEY_BYTES} are needed")
-        streams = _Streams(self._registry, self.manifest, bytearray(data_key))
+        streams = Streams(self._registry, self.manifest, bytearray(data_key))
         try:
-            return OpenedArtifact(self.digest, self._read_index(streams), streams)
+            return OpenedArtifact(self.digest, self._read_index(streams), self.header, streams)
         except BaseException:
             streams.close()
             raise
 
-    def _read_index(self, streams: _Streams) -> SealedIndex:
+    def _read_index(self, streams: Streams) -> SealedIndex:
         if self.manifest.layers[0].size > 2 * MAX_INDEX_BYTES:
             raise MalformedArtifact("the sealed index is too large")
         data = streams.use(0, lambda stream: stream.read(0, stream.shape.plaintext_bytes))
@@ -143,7 +170,13 @@ class OpenedArtifact:
 
     digest: Digest
     index: SealedIndex
-    _streams: _Streams = field(repr=False)
+    header: SealHeader
+    _streams: Streams = field(repr=False)
+
+    @property
+    def streams(self) -> Streams:
+        """The streams themselves, for what seals them anew."""
+        return self._streams
 
     @property
     def files(self) -> tuple[SealedFile, ...]:
@@ -167,12 +200,25 @@ class OpenedArtifact:
 
         return filled_memfd(file.size, fill)
 
+    def read_into(self, path: str, buffer: memoryview, offset: int = 0, *, threads: int | None = None) -> None:
+        """Fill `buffer` (writable, contiguous) from `offset` of the file; nothing but the segments that hold it is read.
+
+        Whole segments are decrypted in their place in `buffer`. Raises `UsageError` for a range outside the file,
+        `SealBroken` if a segment was changed; `buffer` then holds zeros.
+        """
+        file, room = self.file(path), buffer.cast("B") if buffer.nbytes else memoryview(bytearray())
+        if offset < 0 or offset + len(room) > file.size:
+            raise UsageError("this range lies outside the file")
+        self._streams.read_into(self._number(path), file, room, offset, threads)
+
     def read(self, path: str, *, limit: int = MAX_READ_BYTES) -> bytes:
         """The whole of a small file. Raises `UsageError` for one larger than `limit`, `SealBroken`."""
         file = self.file(path)
         if file.size > limit:
             raise UsageError(f"a file of {file.size} bytes exceeds the limit of {limit}", remedy="Open it into memory.")
-        return bytes(self._streams.use(self._number(path), lambda stream: _checked(stream, file).read(0, file.size)))
+        content = bytearray(file.size)
+        self.read_into(path, memoryview(content), threads=1)
+        return bytes(content)
 
     def into_directory(self, target: Path, *, threads: int | None = None, progress: Progress | None = None) -> None:
         """All files as plaintext in the new folder `target`, hashes compared: for owners, at home.
@@ -218,7 +264,7 @@ class OpenedArtifact:
         sink = _counted(writing_at(fd), file.size, progress)
 
         def work(stream: Stream) -> None:
-            segments.decrypt_into(_checked(stream, file), sink, threads=threads)
+            segments.decrypt_into(checked(stream, file), sink, threads=threads)
 
         self._streams.use(self._number(file.path), work)
         if deep:
@@ -235,57 +281,12 @@ class OpenedArtifact:
             os.close(fd)
 
 
-@dataclass(slots=True, eq=False)
-class _Streams:
-    """The streams of an artifact under its data key, each bound to its number."""
-
-    _registry: Registry
-    _manifest: Manifest
-    _key: bytearray
-
-    def use(self, number: int, work: Callable[[Stream], T]) -> T:
-        if not self._key:
-            raise UsageError("this artifact was closed")
-        header, layer = self._manifest.header, self._manifest.layers[number]
-        with self._registry.open_blob(layer.digest) as blob:
-            if blob.size != layer.size:
-                raise SealBroken("a stream is longer or shorter than it was sealed", detail=f"layer {number}")
-            try:
-                stream = segments.open_stream(
-                    blob,
-                    ciphertext_bytes=layer.size,
-                    key=self._key,
-                    aad=StreamContext(header.artifact_id, number).to_bytes(),
-                    segment_bytes=header.segment_bytes,
-                )
-                return work(stream)
-            except SealBroken as error:
-                raise SealBroken(error.message, detail=f"layer {number} {error.detail}".rstrip()) from None
-
-    def close(self) -> None:
-        self._key[:] = bytes(len(self._key))
-        self._key.clear()
-
-
-def _read_manifest(registry: Registry, reference: str) -> Manifest:
-    manifest = Manifest.from_bytes(registry.get_manifest(registry.resolve(reference)))
-    if read_small(registry, manifest.config, limit=codec.MAX_BYTES) != manifest.config_bytes():
-        raise SealBroken("the config is not this artifact's")
-    return manifest
-
-
 def _check_inner(index: SealedIndex, public: PublicKey) -> None:
     """The owner's word about the plaintext covers exactly the index's files, git's own excepted (`signing`)."""
     if signing.verify_files(index.signature, public) != signing.about_files(index.name, index.files):
         raise SignatureInvalid(
             "the inner signature is about other files than the sealed index", detail="inner signature"
         )
-
-
-def _checked(stream: Stream, file: SealedFile) -> Stream:
-    if not 0 <= stream.shape.plaintext_bytes - file.size <= MAX_PADDING:
-        raise SealBroken("a stream is longer or shorter than the sealed index says")
-    return stream
 
 
 def _check_hash(fd: int, file: SealedFile) -> None:

@@ -47,7 +47,11 @@ def sign_artifact(registry: Registry, manifest: Manifest, key: SigningKey) -> tu
             "subject": subject.to_json(),
         }
     )
-    return layer, registry.attach(subject.digest, referrer, artifact_type=signing.BUNDLE_TYPE)
+    try:
+        return layer, registry.attach(subject.digest, referrer, artifact_type=signing.BUNDLE_TYPE)
+    except BaseException:
+        registry.discard((layer,))
+        raise
 
 
 def check_signature(registry: Registry, manifest: Manifest, public: PublicKey) -> None:

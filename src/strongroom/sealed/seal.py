@@ -29,14 +29,14 @@ from strongroom.records.artifact import (
     StreamContext,
 )
 from strongroom.records.digest import Digest
+from strongroom.records.release import Edition
 from strongroom.sealed import signing
 from strongroom.sealed.manifest import LAYER_TYPE, Manifest
 from strongroom.sealed.outer import sign_artifact
 from strongroom.sealed.registries.port import IMAGE_MANIFEST, Descriptor, Registry, write_small
 from strongroom.sealed.source import PlainFile, find_files, opened, padding
+from strongroom.sealed.streams import MAX_PADDING
 from strongroom.sealed.wrapping import Wrap
-
-MAX_PADDING = 1 << 26
 
 Progress: TypeAlias = Callable[[int, int], None]
 """Told how many bytes of how many are done."""
@@ -62,12 +62,14 @@ def seal(
     name: str | None = None,
     segment_bytes: int = segments.SEGMENT_BYTES,
     pad_to: int = 1,
+    follows: Edition | None = None,
     random: Random = secrets.token_bytes,
     progress: Progress | None = None,
 ) -> SealedArtifact:
     """Seal a folder or a file into `registry` under `tag`; sizes are padded to multiples of `pad_to` bytes.
 
-    Raises `UsageError`, `FileUnreadable`, `StoreUnavailable`, and what `wrap` raises; then none of its blobs stay.
+    It becomes the first edition of a line of its own, or the edition after the one that it `follows`. Raises `UsageError`,
+    `FileUnreadable`, `StoreUnavailable`, and what `wrap` raises; then none of its blobs stay.
     """
     return seal_files(
         find_files(source),
@@ -79,6 +81,7 @@ def seal(
         tag=tag,
         segment_bytes=segment_bytes,
         pad_to=pad_to,
+        follows=follows,
         random=random,
         progress=progress,
     )
@@ -95,19 +98,21 @@ def seal_files(
     tag: str = "latest",
     segment_bytes: int = segments.SEGMENT_BYTES,
     pad_to: int = 1,
+    follows: Edition | None = None,
     random: Random = secrets.token_bytes,
     progress: Progress | None = None,
 ) -> SealedArtifact:
     """`seal` for files that were found already, wherever they lie: on a disk, or in memory (`source.described`)."""
     if not 1 <= pad_to <= MAX_PADDING:
         raise UsageError(f"sizes are padded to multiples of 1 to {MAX_PADDING} bytes")
-    sealing = _Sealing(registry, random, segment_bytes, pad_to)
+    sealing = Sealing(registry, random, segment_bytes, pad_to)
     try:
         listed = sealing.files(files, progress)
-        index = _signed_index(name, kind, listed, signer)
+        index = signed_index(name, kind, listed, signer)
         layers = (sealing.index(index), *sealing.layers)
-        keys = wrap(sealing.artifact_id, sealing.data_key)
-        manifest = Manifest(SealHeader(sealing.artifact_id, kind, segment_bytes, keys), layers)
+        of = edition_after(follows, sealing.artifact_id)
+        header = SealHeader(of.artifact_id, of.line, of.edition, kind, segment_bytes, wrap(of, sealing.data_key))
+        manifest = Manifest(header, layers)
         sealing.publish(manifest, signer, tag)
     except BaseException:
         registry.discard(tuple(sealing.put))
@@ -115,8 +120,13 @@ def seal_files(
     return SealedArtifact(manifest.digest, manifest, index)
 
 
+def edition_after(earlier: Edition | None, artifact_id: bytes) -> Edition:
+    """The edition that a new artifact becomes."""
+    return Edition.first(artifact_id) if earlier is None else Edition(artifact_id, earlier.line, earlier.edition + 1)
+
+
 @dataclass(slots=True)
-class _Sealing:
+class Sealing:
     """One sealing under way; `put` lists what a failure takes back."""
 
     registry: Registry
@@ -143,24 +153,31 @@ class _Sealing:
 
         for number, file in enumerate(files, start=1):
             with opened(file, pad_to=self.pad_to, on_read=on_read) as reader:
-                self.layers.append(self._stream(number, reader))
+                self.layers.append(self.stream(number, reader))
                 listed.append(reader.described())
         return tuple(listed)
 
-    def index(self, index: SealedIndex) -> Descriptor:
+    def index(self, index: SealedIndex, *, least: int = 0) -> Descriptor:
+        """File 0, padded to `least` bytes at the least. Raises `UsageError` for an index that no reader would read."""
         data = codec.encode(index)
         if len(data) > codec.MAX_BYTES:
-            raise UsageError("these files have too many or too long names for one artifact", remedy="Pack them.")
-        return self._stream(0, io.BytesIO(data + bytes(padding(len(data), self.pad_to))))
+            raise UsageError(
+                "these files have too many or too long names, or tensors, for one artifact",
+                remedy="Seal them as several artifacts.",
+            )
+        zeros = max(padding(len(data), self.pad_to), least - len(data))
+        return self.stream(0, io.BytesIO(data + bytes(zeros)))
 
     def publish(self, manifest: Manifest, signer: SigningKey, tag: str) -> None:
+        """Config, manifest, outer signature, and last the tag."""
         data = manifest.to_bytes()
         self.put.append(write_small(self.registry, manifest.config_bytes()))
         self.put.append(self.registry.put_manifest(data, media_type=IMAGE_MANIFEST))
         self.put.extend(sign_artifact(self.registry, manifest, signer))
         self.registry.put_manifest(data, media_type=IMAGE_MANIFEST, tag=tag)
 
-    def _stream(self, number: int, reader: segments.Reader) -> Descriptor:
+    def stream(self, number: int, reader: segments.Reader) -> Descriptor:
+        """What `reader` gives, as stream `number`."""
         aad = StreamContext(self.artifact_id, number).to_bytes()
         with self.registry.push_blob() as blob:
             segments.encrypt(
@@ -171,7 +188,8 @@ class _Sealing:
         return Descriptor(LAYER_TYPE, digest, size)
 
 
-def _signed_index(name: str, kind: ArtifactKind, files: tuple[SealedFile, ...], signer: SigningKey) -> SealedIndex:
+def signed_index(name: str, kind: ArtifactKind, files: tuple[SealedFile, ...], signer: SigningKey) -> SealedIndex:
+    """The sealed index with the owner's inner signature. Raises `UsageError` for what makes no artifact."""
     stated = signing.about_files(name, files)
     if not stated.digests:
         raise UsageError("there is nothing here but git's own files", remedy="Name a folder with content.")

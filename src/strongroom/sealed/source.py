@@ -21,10 +21,12 @@ from strongroom.errors import FileUnreadable, UsageError
 from strongroom.records.artifact import MAX_FILES, SealedFile, is_plain_path
 from strongroom.records.digest import Digest
 from strongroom.sealed.files import file_errors
+from strongroom.sealed.tensors import tensors_of
 
+SAFETENSORS = "application/vnd.safetensors"
 _MEDIA = {
     ".gguf": "application/vnd.gguf",
-    ".safetensors": "application/vnd.safetensors",
+    ".safetensors": SAFETENSORS,
     ".json": "application/json",
     ".jsonl": "application/jsonl",
     ".txt": "text/plain",
@@ -108,8 +110,13 @@ class FileReader:
     def described(self) -> SealedFile:
         """What the sealed index says of the file, once it was read to its end; the padding is not in the hashes."""
         fast, common = self._hashes
-        digest = Digest("sha256:" + common.hexdigest())
-        return SealedFile(self._file.path, self._file.size, fast.digest(), digest, self._file.media)
+        digest, file = Digest("sha256:" + common.hexdigest()), self._file
+        tensors = tensors_of(self._look, file.size) if file.media == SAFETENSORS else ()
+        return SealedFile(file.path, file.size, fast.digest(), digest, file.media, tensors)
+
+    def _look(self, offset: int, length: int) -> bytes:
+        with file_errors("a file cannot be read"):
+            return os.pread(self._fd, length, offset)
 
 
 @contextmanager

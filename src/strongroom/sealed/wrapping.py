@@ -12,9 +12,10 @@ from strongroom.crypto.hpke import ReleaseKey, seal_to
 from strongroom.errors import MalformedArtifact, MalformedMessage, SealBroken, UsageError
 from strongroom.records.artifact import DataKeyContext, KeyWrap, RecipientKey, SealHeader
 from strongroom.records.digest import digest_bytes
+from strongroom.records.release import Edition
 
-Wrap: TypeAlias = Callable[[bytes, bytes], KeyWrap]
-"""Takes an artifact id (16 bytes) and its data key (32 bytes); says how the key can be had again."""
+Wrap: TypeAlias = Callable[[Edition, bytes], KeyWrap]
+"""Takes which artifact it is and its data key (32 bytes); says how the key can be had again."""
 
 
 def wrap_to(recipients: Sequence[bytes]) -> Wrap:
@@ -22,8 +23,8 @@ def wrap_to(recipients: Sequence[bytes]) -> Wrap:
     if not recipients:
         raise UsageError("a sealed artifact needs somebody who can open it", remedy="Name a recipient's public key.")
 
-    def wrap(artifact_id: bytes, data_key: bytes) -> KeyWrap:
-        info = DataKeyContext(artifact_id).to_bytes()
+    def wrap(of: Edition, data_key: bytes) -> KeyWrap:
+        info = DataKeyContext(of.artifact_id).to_bytes()
         boxes = tuple(RecipientKey(digest_bytes(key), *seal_to(key, data_key, info)) for key in recipients)
         return KeyWrap(broker=None, recipients=boxes)
 

@@ -17,6 +17,7 @@ from strongroom.records.policy import Policy, Reference
 from strongroom.records.release import (
     PURPOSE_RELEASE,
     Challenge,
+    Edition,
     KeyRequest,
     ReleaseAnswer,
     ReleaseRequest,
@@ -110,7 +111,9 @@ class World:
 
     def wrap(self, *, key_id: str = KEY_ID, artifact_id: bytes = ARTIFACT_ID, data_key: bytes = DATA_KEY) -> WrappedKey:
         identity = self.broker.identity
-        request = seal_to_broker(identity.wrapping, data_key, WrapContext(identity.fingerprint, key_id, artifact_id))
+        request = seal_to_broker(
+            identity.wrapping, data_key, WrapContext(identity.fingerprint, key_id, Edition.first(artifact_id))
+        )
         return self.admin.wrap(key_id, request, who=self.who, now=self.now)
 
     def prepared(self) -> WrappedKey:

@@ -17,7 +17,7 @@ from strongroom.errors import (
 from strongroom.receipts.proof import verify_proof
 from strongroom.records import codec
 from strongroom.records.digest import digest_bytes
-from strongroom.records.release import LeaseState, renewal_purpose
+from strongroom.records.release import Edition, LeaseState, renewal_purpose
 from strongroom.release import leaves
 from strongroom.release.broker import RETRY_SECONDS, Broker
 from strongroom.release.chain import chain_head, token_digest
@@ -194,7 +194,13 @@ def test_a_key_of_another_broker_is_refused(world, worker):
 
 
 @pytest.mark.parametrize(
-    "change", [{"artifact_id": b"another artifact"}, {"ciphertext": b"c" * 60}, {"ciphertext": b""}]
+    "change",
+    [
+        {"of": Edition.first(b"another artifact")},
+        {"of": Edition(b"artifact", b"its line", 9)},
+        {"ciphertext": b"c" * 60},
+        {"ciphertext": b""},
+    ],
 )
 def test_a_wrapped_key_that_was_changed_is_refused(world, worker, change):
     wrapped = dataclasses.replace(world.prepared(), **change)

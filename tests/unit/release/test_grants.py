@@ -11,7 +11,7 @@ from strongroom.records import codec
 from strongroom.records.digest import digest_bytes
 from strongroom.records.envelope import Envelope
 from strongroom.records.evidence import Evidence
-from strongroom.records.release import Grant, GrantContext, Use, WrappedKey
+from strongroom.records.release import Edition, Grant, GrantContext, Use, WrappedKey
 from strongroom.records.worker import Keyset, Statement
 from strongroom.release.grants import PAYLOAD_TYPE, open_grant, seal_grant, sign_grant
 from strongroom.release.state import BrokerKeys
@@ -22,7 +22,7 @@ KEYSET = Keyset(b"c" * 32, RELEASE.public, b"r" * 32, None, ("ehbp/1",), 2_000_0
 ARTIFACT = digest_bytes(b"artifact")
 STATEMENT = Statement("inference", digest_bytes(b"image"), None, (ARTIFACT,), digest_bytes(b"configuration"))
 EVIDENCE = Evidence("tdx", b"quote", b"", (), b"n" * 32, "release", KEYSET, STATEMENT)
-WRAPPED = WrappedKey("key", 1, BROKER.identity.fingerprint, b"artifact-id", b"wrapped")
+WRAPPED = WrappedKey("key", 1, BROKER.identity.fingerprint, Edition.first(b"artifact-id"), b"wrapped")
 CONTEXT = GrantContext(
     nonce=EVIDENCE.nonce,
     keyset=KEYSET.digest,

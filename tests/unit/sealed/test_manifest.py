@@ -19,7 +19,7 @@ from strongroom.records.artifact import (
     is_plain_path,
 )
 from strongroom.records.digest import digest_bytes
-from strongroom.records.release import WrappedKey
+from strongroom.records.release import Edition, WrappedKey
 from strongroom.sealed.manifest import LAYER_TYPE, Manifest, artifact_type
 from strongroom.sealed.registries.port import Descriptor
 
@@ -27,7 +27,7 @@ BOX = RecipientKey(digest_bytes(b"recipient"), b"encapsulation", b"ciphertext")
 
 
 def manifest(kind: ArtifactKind = ArtifactKind.MODEL, layers: int = 3) -> Manifest:
-    header = SealHeader(bytes(range(16)), kind, 1 << 20, KeyWrap(None, (BOX,)))
+    header = SealHeader(bytes(range(16)), bytes(range(16)), 1, kind, 1 << 20, KeyWrap(None, (BOX,)))
     return Manifest(header, tuple(Descriptor.of(LAYER_TYPE, bytes([number])) for number in range(layers)))
 
 
@@ -107,11 +107,11 @@ def test_a_header_names_somebody_who_can_open_it_and_each_once():
         KeyWrap(None, ())
     with pytest.raises(ValueError, match="once"):
         KeyWrap(None, (BOX, BOX))
-    wrapped = WrappedKey("key", 1, digest_bytes(b"broker"), bytes(16), b"")
+    wrapped = WrappedKey("key", 1, digest_bytes(b"broker"), Edition.first(bytes(16)), b"")
     with pytest.raises(ValueError, match="another artifact"):
-        SealHeader(bytes(range(16)), ArtifactKind.MODEL, 1 << 20, KeyWrap(wrapped, ()))
+        SealHeader(bytes(range(16)), bytes(range(16)), 1, ArtifactKind.MODEL, 1 << 20, KeyWrap(wrapped, ()))
     with pytest.raises(ValueError, match="16 bytes"):
-        SealHeader(b"short", ArtifactKind.MODEL, 1 << 20, KeyWrap(None, (BOX,)))
+        SealHeader(b"short", b"short", 1, ArtifactKind.MODEL, 1 << 20, KeyWrap(None, (BOX,)))
 
 
 @pytest.mark.parametrize("path", ["a", "a/b", "a.b/c d", ".gitignore", "ä/模型.gguf", "a" * 1024])

@@ -264,7 +264,9 @@ def test_a_header_of_another_artifact_opens_nothing_even_if_signed(
         owner.contents(registry)
 
 
-@pytest.mark.parametrize("change", [{"segment_bytes": 128}, {"artifact_id": bytes(16)}, {"kind": "adapter"}])
+@pytest.mark.parametrize(
+    "change", [{"segment_bytes": 128}, {"artifact_id": bytes(16), "line": bytes(16)}, {"kind": "adapter"}]
+)
 def test_a_changed_header_opens_nothing_even_if_signed(
     owner: Any, artifact: SealedArtifact, registry: DirectoryRegistry, change: dict[str, Any]
 ):

@@ -11,7 +11,7 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from strongroom.errors import FileUnreadable, StoreUnavailable, UsageError
 from strongroom.records.artifact import ArtifactKind, KeyWrap
 from strongroom.records.digest import digest_bytes
-from strongroom.records.release import WrappedKey
+from strongroom.records.release import Edition, WrappedKey
 from strongroom.sealed.registries import DirectoryRegistry
 from strongroom.sealed.registries.directory import FileWriter
 from strongroom.sealed.seal import SealedArtifact, seal, seal_files
@@ -88,9 +88,9 @@ def test_progress_counts_every_byte_up_to_the_total(owner: Any, source: Path, re
 def test_a_broker_can_hold_the_key_instead_of_recipients(owner: Any, source: Path, registry: DirectoryRegistry):
     kept: list[bytes] = []
 
-    def wrap(artifact_id: bytes, data_key: bytes) -> KeyWrap:
+    def wrap(of: Edition, data_key: bytes) -> KeyWrap:
         kept.append(data_key)
-        return KeyWrap(WrappedKey("models", 1, digest_bytes(b"broker"), artifact_id, b"wrapped"), ())
+        return KeyWrap(WrappedKey("models", 1, digest_bytes(b"broker"), of, b"wrapped"), ())
 
     owner.seal(source, registry, wrap=wrap)
     opener = owner.opener(registry)

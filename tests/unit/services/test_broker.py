@@ -28,6 +28,7 @@ from strongroom.records import codec
 from strongroom.records.digest import digest_bytes
 from strongroom.records.release import (
     Challenge,
+    Edition,
     KeyRequest,
     LeaseState,
     ReleaseAnswer,
@@ -48,7 +49,7 @@ ARTIFACT = digest_bytes(b"an artifact in a registry")
 def wrapped(world, owner):
     owner.put_policy(sign_policy(world.policy(), world.owner))
     owner.create_key("model", "policy")
-    return owner.wrap("model", b"artifact-id", KEY)
+    return owner.wrap("model", Edition.first(b"artifact-id"), KEY)
 
 
 def release_request(client, worker, wrapped, challenge=None):
@@ -97,7 +98,7 @@ def test_owners_list_what_they_made(world, owner):
     ]
     assert owner.retire_key("model")[0].state == "retired"
     with pytest.raises(UsageError, match="retired"):
-        owner.wrap("model", b"artifact-id", KEY)
+        owner.wrap("model", Edition.first(b"artifact-id"), KEY)
 
 
 def test_a_revoked_worker_learns_it_at_its_next_renewal(client, owner, worker, wrapped):
