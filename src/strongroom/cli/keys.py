@@ -65,6 +65,19 @@ def create(key_id: str, policy_id: str, broker: str, broker_fingerprint: str, id
         click.echo(f"{key_id} created, released under policy {policy_id}")
 
 
+@keys_command.command("rotate")
+@click.argument("key_id")
+@broker_options
+@output.json_option
+def rotate(key_id: str, broker: str, broker_fingerprint: str, identity: Path, *, as_json: bool) -> None:
+    """Make a further version of KEY_ID, which wraps from now on. Then `rewrap` each artifact; older versions still open."""
+    info = broker_client(broker, broker_fingerprint, identity).rotate_key(key_id)
+    if as_json:
+        output.print_json(codec.to_json(info))
+    else:
+        click.echo(f"{key_id} has version {info.version}; `strongroom rewrap` brings artifacts under it")
+
+
 @keys_command.command("retire")
 @click.argument("key_id")
 @broker_options

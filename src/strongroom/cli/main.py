@@ -31,6 +31,8 @@ COMMANDS = {
     "policy": "policy",
     "proxy": "talk",
     "receipt": "receipt",
+    "rekey": "rotation",
+    "rewrap": "rotation",
     "seal": "sealed",
     "serve": "serve",
 }

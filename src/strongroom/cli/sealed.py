@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import click
 
@@ -13,6 +15,10 @@ from strongroom.crypto.signatures import private_from_pem, public_from_pem
 from strongroom.errors import Unreadable, UsageError
 from strongroom.records.artifact import ArtifactKind, KeyWrap
 from strongroom.records.release import Edition
+
+if TYPE_CHECKING:
+    from strongroom.sealed.open import Floor
+    from strongroom.sealed.wrapping import Wrap
 
 KINDS = click.Choice([kind.value for kind in ArtifactKind])
 
@@ -30,6 +36,7 @@ KINDS = click.Choice([kind.value for kind in ArtifactKind])
     "--recipient", "recipients", multiple=True, metavar="FILE", help="Public key of who can open it without a broker."
 )
 @click.option("--kind", type=KINDS, default="model", show_default=True)
+@click.option("--follows", metavar="REF", help="The artifact of which this is the next edition; you signed it, too.")
 @click.option(
     "--pad-to", type=click.IntRange(1), default=1, show_default=True, help="Round sizes up to multiples of this."
 )
@@ -43,16 +50,48 @@ def seal_command(
     broker_fingerprint: str | None,
     recipients: tuple[str, ...],
     kind: str,
+    follows: str | None,
     pad_to: int,
     *,
     as_json: bool,
 ) -> None:
     """Seal SOURCE (a folder or a file) into the registry at REFERENCE (dir:PATH[:TAG]), encrypted and signed."""
+    from strongroom.sealed.open import Opener
     from strongroom.sealed.registries import from_reference
     from strongroom.sealed.seal import seal
-    from strongroom.sealed.wrapping import Wrap, wrap_to
 
-    boxes: Wrap | None = wrap_to([_recipient(path) for path in recipients]) if recipients else None
+    signer = private_from_pem(output.read_file(identity))
+    wrap = wrapping(recipients, key=key, broker=broker, broker_fingerprint=broker_fingerprint, identity=identity)
+    before = None
+    if follows is not None:
+        before = Opener(*from_reference(follows), signer_public=signer.public_key()).header.of
+    registry, tag = from_reference(reference)
+    made = seal(
+        source,
+        registry,
+        kind=ArtifactKind(kind),
+        wrap=wrap,
+        signer=signer,
+        tag=tag,
+        pad_to=pad_to,
+        follows=before,
+        progress=output.Progress("sealing", quiet=as_json),
+    )
+    files = [{"path": file.path, "size": file.size} for file in made.index.files]
+    if as_json:
+        output.print_json({"digest": made.digest, "reference": reference, "files": files})
+    else:
+        output.table(("FILE", "BYTES"), [(file["path"], file["size"]) for file in files])
+        click.echo(f"{reference}\n{made.digest}")
+
+
+def wrapping(
+    recipients: tuple[str, ...], *, key: str | None, broker: str | None, broker_fingerprint: str | None, identity: Path
+) -> Wrap:
+    """How the data key can be had again, as the options say. Raises `UsageError` where nobody could have it."""
+    from strongroom.sealed.wrapping import wrap_to
+
+    boxes = wrap_to([_recipient(path) for path in recipients]) if recipients else None
     if key is None and boxes is None:
         raise UsageError("nobody could open this", remedy="Name a --key at a broker, or a --recipient.")
     if key is not None and (broker is None or broker_fingerprint is None):
@@ -65,23 +104,7 @@ def seal_command(
         wrapped = broker_client(broker, broker_fingerprint, identity).wrap(key, of, data_key)
         return KeyWrap(broker=wrapped, recipients=found)
 
-    registry, tag = from_reference(reference)
-    made = seal(
-        source,
-        registry,
-        kind=ArtifactKind(kind),
-        wrap=wrap,
-        signer=private_from_pem(output.read_file(identity)),
-        tag=tag,
-        pad_to=pad_to,
-        progress=output.Progress("sealing", quiet=as_json),
-    )
-    files = [{"path": file.path, "size": file.size} for file in made.index.files]
-    if as_json:
-        output.print_json({"digest": made.digest, "reference": reference, "files": files})
-    else:
-        output.table(("FILE", "BYTES"), [(file["path"], file["size"]) for file in files])
-        click.echo(f"{reference}\n{made.digest}")
+    return wrap
 
 
 def _recipient(path: str) -> bytes:
@@ -95,6 +118,25 @@ def _recipient(path: str) -> bytes:
     return key
 
 
+floor_option = click.option(
+    "--floor", metavar="LINE:EDITION", help="Only this line of artifacts (`inspect`), and no edition before this one."
+)
+
+
+def floor_of(text: str | None) -> Floor | None:
+    """Raises `UsageError` for what is no line and edition."""
+    from strongroom.sealed.open import Floor
+
+    if text is None:
+        return None
+    line, _, edition = text.partition(":")
+    if not re.fullmatch(r"[0-9a-f]{32}", line) or not re.fullmatch(r"[1-9][0-9]{0,8}", edition):
+        raise UsageError(
+            f"{text!r} is not a line and an edition", remedy="Write it as `strongroom inspect` does: HEX:NUMBER."
+        )
+    return Floor(bytes.fromhex(line), int(edition))
+
+
 @click.command("open", short_help="open an artifact that is sealed to you")
 @click.argument("reference")
 @click.argument("target", type=click.Path(path_type=Path))
@@ -102,8 +144,9 @@ def _recipient(path: str) -> bytes:
     "--key", required=True, metavar="FILE", help="Your recipient's private key (`keys new --kind recipient`)."
 )
 @click.option("--signer", required=True, metavar="FILE", help="Public key of who sealed it.")
+@floor_option
 @output.json_option
-def open_command(reference: str, target: Path, key: str, signer: str, *, as_json: bool) -> None:
+def open_command(reference: str, target: Path, key: str, signer: str, floor: str | None, *, as_json: bool) -> None:
     """Open an artifact that is sealed to you into the new folder TARGET."""
     from strongroom.crypto.hpke import ReleaseKey
     from strongroom.sealed.open import Opener
@@ -111,7 +154,7 @@ def open_command(reference: str, target: Path, key: str, signer: str, *, as_json
     from strongroom.sealed.wrapping import unwrap
 
     registry, tag = from_reference(reference)
-    opener = Opener(registry, tag, signer_public=public_from_pem(output.read_file(signer)))
+    opener = Opener(registry, tag, signer_public=public_from_pem(output.read_file(signer)), floor=floor_of(floor))
     data_key = unwrap(opener.header, ReleaseKey.from_bytes(output.read_file(key)))
     with opener.open(data_key) as artifact:
         artifact.into_directory(target, progress=output.Progress("opening", quiet=as_json))
@@ -136,6 +179,8 @@ def inspect_command(reference: str, signer: str | None, *, as_json: bool) -> Non
     facts = {
         "digest": found.digest,
         "kind": found.kind.value,
+        "line": found.line.hex(),
+        "edition": found.edition,
         "segment_bytes": found.segment_bytes,
         "layers": list(found.layers),
         "broker_key": found.broker_key,

@@ -84,16 +84,38 @@ class Administration:
 
     def wrap(self, key_id: str, request: WrapRequest, *, who: Digest, now: int) -> WrappedKey:
         """Wrap an artifact's data key, which came sealed to this broker. Raises `UsageError` or `ReleaseRefused`."""
-        key = self._store.read(lambda reader: reader.key(key_id))
-        if key is None or key.state is not KeyState.ACTIVE:
-            raise UsageError(
-                "there is no such key, or it is retired", remedy="Create it first: `strongroom keys create`."
-            )
+        key = self._active(self._store.read(lambda reader: reader.key(key_id)))
         context = WrapContext(self._fingerprint, key_id, request.of)
         wrapped = self._ring.wrap(key, request.of, open_at_broker(self._wrapping, request, context))
         leaf = leaves.key_event(key_id, "wrapped", time=now, who=who, artifact_id=request.of.artifact_id)
         self._store.write(lambda transaction: self._log.append(transaction, leaf))
         return wrapped
+
+    def rotate_key(self, key_id: str, *, who: Digest, now: int) -> KeyInfo:
+        """A further version of a key, which wraps from now on; older ones go on unwrapping. Raises `UsageError`."""
+
+        def rotate(transaction: Transaction) -> KeyInfo:
+            newest = self._active(transaction.key(key_id))
+            key = self._ring.create(key_id, newest.policy_id, version=newest.version + 1, now=now)
+            if not transaction.put_key(key):
+                raise UsageError("somebody else is rotating this key", remedy="Look with `strongroom keys list`.")
+            self._log.append(transaction, leaves.key_event(key_id, "rotated", time=now, who=who))
+            return _info(key)
+
+        return self._store.write(rotate)
+
+    def rewrap(self, wrapped: WrappedKey, *, who: Digest, now: int) -> WrappedKey:
+        """The same data key under the newest version of its key. Raises `UsageError` or `ReleaseRefused`."""
+        found = self._store.read(
+            lambda reader: (reader.key(wrapped.key_id, wrapped.key_version), reader.key(wrapped.key_id))
+        )
+        old, new = (self._active(key) for key in found)
+        if wrapped.broker != self._fingerprint:
+            raise ReleaseRefused("this key was wrapped by another broker", detail="key.broker")
+        made = self._ring.wrap(new, wrapped.of, self._ring.unwrap(old, wrapped))
+        leaf = leaves.key_event(wrapped.key_id, "rewrapped", time=now, who=who, artifact_id=wrapped.of.artifact_id)
+        self._store.write(lambda transaction: self._log.append(transaction, leaf))
+        return made
 
     def retire_key(self, key_id: str, *, who: Digest, now: int) -> tuple[KeyInfo, ...]:
         """End a key's life: it wraps and releases nothing more, and leases that hold it are not renewed.
@@ -131,6 +153,14 @@ class Administration:
         """End all active leases of keys under a policy."""
         held = {key.id for key in self._store.read(lambda reader: reader.keys()) if key.policy_id == policy_id}
         return self._revoke(lambda lease: not held.isdisjoint(lease.key_ids), "policy", who=who, now=now)
+
+    @staticmethod
+    def _active(key: StoredKey | None) -> StoredKey:
+        if key is None or key.state is not KeyState.ACTIVE:
+            raise UsageError(
+                "there is no such key, or it is retired", remedy="Create it first: `strongroom keys create`."
+            )
+        return key
 
     def _revoke(self, wanted: Callable[[Lease], bool], what: str, *, who: Digest, now: int) -> tuple[Lease, ...]:
         def revoke(transaction: Transaction) -> tuple[Lease, ...]:

@@ -162,6 +162,18 @@ class BrokerClient:
             raise MalformedRecord("the broker wrapped something else than what it was given")
         return wrapped
 
+    def rotate_key(self, key_id: str) -> wire.KeyInfo:
+        """A further version of a key, which wraps from now on; older ones go on unwrapping."""
+        return self._owned("POST", f"{wire.KEYS_PATH}/{_segment(key_id)}/rotate", wire.KeyInfo)
+
+    def rewrap(self, wrapped: WrappedKey) -> WrappedKey:
+        """The same data key under the newest version of its key; it never leaves the broker."""
+        path = f"{wire.KEYS_PATH}/{_segment(wrapped.key_id)}/rewrap"
+        made = self._owned("POST", path, WrappedKey, wrapped)
+        if (made.key_id, made.broker, made.of) != (wrapped.key_id, self._fingerprint, wrapped.of):
+            raise MalformedRecord("the broker wrapped something else than what it was given")
+        return made
+
     def put_policy(self, envelope: Envelope) -> wire.PolicyInfo:
         """Bring a signed policy into force; its version never goes back."""
         return self._owned("POST", wire.POLICIES_PATH, wire.PolicyInfo, envelope)

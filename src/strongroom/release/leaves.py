@@ -8,7 +8,7 @@ Knows: the order of digests in each leaf. Does not know: the log (`log`), or wha
     refusal     purpose     evidence, keyset                                                     code, checks, how many unlogged
     revocation  lease id    keyset, who                                                          what was revoked
     policy      policy id   policy, who                                                          version
-    key         key id      who (, artifact)                                                     created, wrapped, retired
+    key         key id      who (, artifact)                                                     created, wrapped, rotated, …
     receipts    lease id    keyset, root                                                         count, sequence
 
 Leaves are public: no names of people, no names of files, no secrets. `who` is the fingerprint of an owner's public key.
@@ -68,7 +68,7 @@ def policy_put(policy_id: str, version: int, *, time: int, policy: Digest, who: 
 
 
 def key_event(key_id: str, what: str, *, time: int, who: Digest, artifact_id: bytes | None = None) -> Leaf:
-    """The leaf of an act on a key: created, wrapped (for an artifact) or retired."""
+    """The leaf of an act on a key: created, rotated, retired; wrapped or rewrapped (for an artifact)."""
     artifact = () if artifact_id is None else (digest_bytes(artifact_id),)
     return Leaf(KEY, time, key_id, (who, *artifact), what)
 

@@ -19,10 +19,11 @@ from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
 
+from strongroom.errors import MalformedRecord
 from strongroom.records import codec
 from strongroom.records.digest import Digest
 from strongroom.records.envelope import Envelope
-from strongroom.records.release import ReleaseAnswer
+from strongroom.records.release import ReleaseAnswer, WrappedKey
 from strongroom.release import wire
 from strongroom.release.broker import Broker
 from strongroom.services.log import log_routes
@@ -89,6 +90,15 @@ def _owner_routes(broker: Broker, clock: Clock) -> list[Route]:
     def wrap(request: Request, body: bytes, who: Digest, now: int) -> Any:
         return admin.wrap(request.path_params["id"], codec.decode(wire.WrapRequest, body), who=who, now=now)
 
+    def rotate(request: Request, _: bytes, who: Digest, now: int) -> wire.KeyInfo:
+        return admin.rotate_key(request.path_params["id"], who=who, now=now)
+
+    def rewrap(request: Request, body: bytes, who: Digest, now: int) -> Any:
+        wrapped = codec.decode(WrappedKey, body)
+        if wrapped.key_id != request.path_params["id"]:
+            raise MalformedRecord("a wrapped key of another key than the address names")
+        return admin.rewrap(wrapped, who=who, now=now)
+
     def retire(request: Request, _: bytes, who: Digest, now: int) -> wire.KeyList:
         return wire.KeyList(admin.retire_key(request.path_params["id"], who=who, now=now))
 
@@ -102,6 +112,8 @@ def _owner_routes(broker: Broker, clock: Clock) -> list[Route]:
         ("GET", wire.KEYS_PATH, lambda *_: wire.KeyList(admin.keys())),
         ("POST", wire.KEYS_PATH, create_key),
         ("POST", f"{wire.KEYS_PATH}/{{id}}/wrap", wrap),
+        ("POST", f"{wire.KEYS_PATH}/{{id}}/rotate", rotate),
+        ("POST", f"{wire.KEYS_PATH}/{{id}}/rewrap", rewrap),
         ("POST", f"{wire.KEYS_PATH}/{{id}}/retire", retire),
         ("POST", f"{wire.KEYS_PATH}/{{id}}/revoke", revoke(admin.revoke_key)),
         ("GET", wire.POLICIES_PATH, lambda *_: wire.PolicyList(admin.policies())),

@@ -1,9 +1,12 @@
+import dataclasses
+
 import pytest
 
 from strongroom.appraisal.policies import sign_policy
 from strongroom.crypto.signatures import generate_p256
 from strongroom.errors import LeaseEnded, ReleaseRefused, SignatureInvalid, UsageError
 from strongroom.records.digest import digest_bytes
+from strongroom.records.release import Edition
 from strongroom.release import leaves
 
 
@@ -105,3 +108,48 @@ def test_the_database_never_holds_a_key_in_clear(world, worker):
     stored = b"".join(path.read_bytes() for path in world.directory.glob("broker.db*"))
     for secret in (kek, bytes(range(32)), world.keys.root, world.keys.challenge, world.keys.wrapping.to_bytes()[:32]):
         assert secret not in stored
+
+
+def test_a_rotated_key_wraps_under_its_newest_version_and_opens_under_all(world, worker, another_worker):
+    old = world.prepared()
+    assert world.admin.rotate_key("model", who=world.who, now=world.now).version == 2
+    new = world.wrap()
+    assert (old.key_version, new.key_version) == (1, 2)
+    for proved, wrapped in ((worker, old), (another_worker, new)):
+        assert world.release(world.request(proved, wrapped)).grants
+    assert [(leaf.subject, leaf.detail) for leaf in world.leaves() if leaf.event == "key"] == [
+        ("model", "created"),
+        ("model", "wrapped"),
+        ("model", "rotated"),
+        ("model", "wrapped"),
+    ]
+
+
+def test_a_wrapped_key_is_brought_under_the_newest_version_inside_the_broker(world):
+    old = world.prepared()
+    world.admin.rotate_key("model", who=world.who, now=world.now)
+    new = world.admin.rewrap(old, who=world.who, now=world.now)
+    assert (new.key_version, new.of) == (2, old.of)
+    assert new.ciphertext != old.ciphertext
+    assert world.leaves()[-1].detail == "rewrapped"
+    size = world.log_size()
+    for change in (
+        {"ciphertext": b"c" * 60},
+        {"of": Edition(b"other", b"other", 1)},
+        {"broker": digest_bytes(b"other")},
+    ):
+        with pytest.raises(ReleaseRefused):
+            world.admin.rewrap(dataclasses.replace(old, **change), who=world.who, now=world.now)
+    assert world.log_size() == size
+
+
+def test_a_retired_key_is_neither_rotated_nor_rewrapped(world):
+    old = world.prepared()
+    world.admin.rotate_key("model", who=world.who, now=world.now)
+    world.admin.retire_key("model", who=world.who, now=world.now)
+    with pytest.raises(UsageError):
+        world.admin.rotate_key("model", who=world.who, now=world.now)
+    with pytest.raises(UsageError):
+        world.admin.rewrap(old, who=world.who, now=world.now)
+    with pytest.raises(UsageError):
+        world.admin.rotate_key("absent", who=world.who, now=world.now)

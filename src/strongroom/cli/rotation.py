@@ -1,0 +1,148 @@
+"""`strongroom rewrap` and `strongroom rekey`: when keys change."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import click
+
+from strongroom.cli import output
+from strongroom.cli.remote import broker_client
+from strongroom.cli.sealed import floor_of, floor_option, wrapping
+from strongroom.crypto.signatures import private_from_pem
+from strongroom.errors import UsageError
+from strongroom.records.artifact import KeyWrap
+
+if TYPE_CHECKING:
+    from strongroom.crypto.signatures import SigningKey
+    from strongroom.sealed.open import OpenedArtifact
+
+_IDENTITY = click.option(
+    "--identity",
+    required=True,
+    type=click.Path(dir_okay=False, path_type=Path),
+    help="Your private key; you signed it.",
+)
+_OPEN_WITH = click.option("--open-with", metavar="FILE", help="Your recipient's private key, which opens it.")
+_KEY = click.option("--key", help="A wrapping key at a broker.")
+_BROKER = click.option("--broker", metavar="URL")
+_FINGERPRINT = click.option("--broker-fingerprint", metavar="DIGEST")
+_RECIPIENTS = click.option(
+    "--recipient", "recipients", multiple=True, metavar="FILE", help="Public key of who can open it from now on."
+)
+
+
+@click.command("rewrap", short_help="wrap an artifact's data key anew; its layers stay")
+@click.argument("reference")
+@_IDENTITY
+@_OPEN_WITH
+@_KEY
+@_BROKER
+@_FINGERPRINT
+@_RECIPIENTS
+@output.json_option
+def rewrap_command(
+    reference: str,
+    identity: Path,
+    open_with: str | None,
+    key: str | None,
+    broker: str | None,
+    broker_fingerprint: str | None,
+    recipients: tuple[str, ...],
+    *,
+    as_json: bool,
+) -> None:
+    """Wrap the data key of the artifact at REFERENCE anew, without encrypting anything again.
+
+    With a broker alone, the broker brings its wrapped key under the newest version (`keys rotate`). With --open-with, the
+    data key is wrapped for --key and --recipient, and for nobody else. Whoever had the data key still has it: see `rekey`.
+    """
+    from strongroom.sealed.open import Opener
+    from strongroom.sealed.registries import from_reference
+    from strongroom.sealed.rotate import rewrap
+
+    signer = private_from_pem(output.read_file(identity))
+    registry, tag = from_reference(reference)
+    opener = Opener(registry, tag, signer_public=signer.public_key())
+    if open_with is not None:
+        wrap = wrapping(recipients, key=key, broker=broker, broker_fingerprint=broker_fingerprint, identity=identity)
+        with _opened(reference, signer, open_with, None) as artifact:
+            keys = artifact.streams.wrapped(wrap)
+    elif broker is None or broker_fingerprint is None or key is not None or recipients:
+        raise UsageError(
+            "the data key is needed to wrap it for others",
+            remedy="Name --open-with; or only --broker and --broker-fingerprint, to follow a rotated key.",
+        )
+    else:
+        wrapped = broker_client(broker, broker_fingerprint, identity).rewrap(opener.wrapped)
+        keys = KeyWrap(broker=wrapped, recipients=opener.header.keys.recipients)
+    made = rewrap(registry, opener.manifest, keys, signer=signer, tag=tag)
+    if as_json:
+        output.print_json({"digest": made.digest, "before": opener.digest, "reference": reference})
+    else:
+        click.echo(f"{reference}\n{made.digest}\npolicies that name {opener.digest} must name this one")
+
+
+@click.command("rekey", short_help="encrypt an artifact anew, under another data key")
+@click.argument("reference")
+@click.argument("target")
+@_IDENTITY
+@click.option(
+    "--open-with", required=True, metavar="FILE", help="Your recipient's private key, which opens the old one."
+)
+@_KEY
+@_BROKER
+@_FINGERPRINT
+@_RECIPIENTS
+@floor_option
+@output.json_option
+def rekey_command(
+    reference: str,
+    target: str,
+    identity: Path,
+    open_with: str,
+    key: str | None,
+    broker: str | None,
+    broker_fingerprint: str | None,
+    recipients: tuple[str, ...],
+    floor: str | None,
+    *,
+    as_json: bool,
+) -> None:
+    """Encrypt the artifact at REFERENCE anew into TARGET, as the next edition of its line; nothing plain is written.
+
+    For when somebody who held its data key is distrusted. Copies of the old one still open under the old key.
+    """
+    from strongroom.sealed.registries import from_reference
+    from strongroom.sealed.rotate import rekey
+
+    signer = private_from_pem(output.read_file(identity))
+    wrap = wrapping(recipients, key=key, broker=broker, broker_fingerprint=broker_fingerprint, identity=identity)
+    place, tag = from_reference(target)
+    with _opened(reference, signer, open_with, floor) as artifact:
+        made = rekey(
+            artifact,
+            place,
+            wrap=wrap,
+            signer=signer,
+            tag=tag,
+            progress=output.Progress("encrypting anew", quiet=as_json),
+        )
+        before = artifact.digest
+    header = made.manifest.header
+    if as_json:
+        told = {"line": header.line.hex(), "edition": header.edition}
+        output.print_json({"digest": made.digest, "before": before, "reference": target, **told})
+    else:
+        click.echo(f"{target}\n{made.digest}\nfloor {header.line.hex()}:{header.edition} shuts older editions out")
+
+
+def _opened(reference: str, signer: SigningKey, open_with: str, floor: str | None) -> OpenedArtifact:
+    from strongroom.crypto.hpke import ReleaseKey
+    from strongroom.sealed.open import Opener
+    from strongroom.sealed.registries import from_reference
+    from strongroom.sealed.wrapping import unwrap
+
+    opener = Opener(*from_reference(reference), signer_public=signer.public_key(), floor=floor_of(floor))
+    return opener.open(unwrap(opener.header, ReleaseKey.from_bytes(output.read_file(open_with))))
