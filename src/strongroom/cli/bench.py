@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import datetime as dt
 import json
+from collections.abc import Callable
 from pathlib import Path
 
 import click
@@ -13,7 +14,7 @@ from strongroom.cli import output
 
 
 @click.command("bench", short_help="figures of this machine, as ratios to a named baseline")
-@click.argument("name", type=click.Choice(["inference", "verify"]))
+@click.argument("name", type=click.Choice(["inference", "open", "verify"]))
 @click.option(
     "--pairs",
     type=click.IntRange(5),
@@ -23,6 +24,13 @@ from strongroom.cli import output
 )
 @click.option("--tokens", type=click.IntRange(2), default=64, show_default=True, help="Length of each answer.")
 @click.option(
+    "--size",
+    type=click.IntRange(8),
+    default=4096,
+    show_default=True,
+    help="MiB of the model that is sealed and opened.",
+)
+@click.option(
     "--model", type=click.Path(exists=True, dir_okay=False, path_type=Path), help="A GGUF file; else the demo's model."
 )
 @click.option(
@@ -31,12 +39,19 @@ from strongroom.cli import output
     help="Write the document into this folder as well.",
 )
 @output.json_option
-def bench_command(name: str, pairs: int, tokens: int, model: Path | None, save: Path | None, *, as_json: bool) -> None:
+def bench_command(
+    name: str, pairs: int, tokens: int, size: int, model: Path | None, save: Path | None, *, as_json: bool
+) -> None:
     """Measure NAME. Exit 0 if every goal is met; 1 if one is missed or not resolved."""
     from strongroom.bench import figures
 
     progress = output.Progress(f"bench {name}", quiet=as_json)
-    found = _inference(model, pairs, tokens, progress) if name == "inference" else _verify(pairs, progress)
+    measures: dict[str, Callable[[], list[Figure]]] = {
+        "inference": lambda: _inference(model, pairs, tokens, progress),
+        "open": lambda: _open(pairs, size, progress),
+        "verify": lambda: _verify(pairs, progress),
+    }
+    found = measures[name]()
     document = {
         "name": name,
         "machine": figures.machine(),
@@ -65,6 +80,12 @@ def _inference(model: Path | None, pairs: int, tokens: int, progress: output.Pro
     from strongroom.demo.model import fetch_model
 
     return inference(model or fetch_model(), pairs=pairs, tokens=tokens, progress=progress)
+
+
+def _open(pairs: int, size: int, progress: output.Progress) -> list[Figure]:
+    from strongroom.bench.opening import opening
+
+    return opening(pairs=pairs, mebibytes=size, progress=progress)
 
 
 def _verify(pairs: int, progress: output.Progress) -> list[Figure]:

@@ -123,7 +123,15 @@ def test_a_rewrap_without_any_key_is_a_usage_error(command: Command):
 def test_rekeyed_into_the_next_edition(command: Command, owner: Path):
     before = command(*SEAL)[1]["digest"]
     code, told = command(
-        "rekey", "dir:store:one", "dir:elsewhere:new", "--identity", "owner", "--open-with", "me", "--recipient", "me.pub"
+        "rekey",
+        "dir:store:one",
+        "dir:elsewhere:new",
+        "--identity",
+        "owner",
+        "--open-with",
+        "me",
+        "--recipient",
+        "me.pub",
     )
     assert (code, told["before"], told["edition"]) == (0, before, 2)
     assert opened(command, "dir:elsewhere:new", "back", "--floor", f"{told['line']}:2")[0] == 0
