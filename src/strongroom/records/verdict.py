@@ -62,7 +62,7 @@ class Verdict:
 
     @property
     def accepted(self) -> bool:
-        return bool(self.checks) and self.level is not Level.NONE and all(c.status is Status.PASS for c in self.checks)
+        return self.level is not Level.NONE and all_passed(self.checks)
 
     @property
     def failed(self) -> tuple[Check, ...]:
@@ -96,5 +96,9 @@ def judged(identifier: str, holds: bool, detail: str = "") -> Check:  # noqa: FB
 
 def all_passed(checks: Iterable[Check]) -> bool:
     """Whether there are checks and every one passed; an empty list is never a pass."""
-    found = list(checks)
-    return bool(found) and all(check.status is Status.PASS for check in found)
+    some, good = False, Status.PASS  # looked up once, because looking up a member of an enum costs more than the rest
+    for check in checks:
+        if check.status is not good:
+            return False
+        some = True
+    return some

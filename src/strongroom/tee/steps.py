@@ -6,14 +6,15 @@ Knows: that a step runs only when the steps it needs have passed. Does not know:
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass
 from functools import lru_cache
-from typing import Any, Generic, TypeVar
+from typing import Any, Generic, NamedTuple, TypeVar
 
 from strongroom.errors import Refused, Unreadable
 from strongroom.records.verdict import Check, Status, failed, not_run, passed
 
 T = TypeVar("T")
+
+_PASS = Status.PASS  # looked up once, because looking up a member of an enum costs as much as the rest of a step
 
 
 class Doubt(Exception):
@@ -26,8 +27,7 @@ def require(condition: object, reason: str) -> None:
         raise Doubt(reason)
 
 
-@dataclass(frozen=True, slots=True)
-class Outcome(Generic[T]):
+class Outcome(NamedTuple, Generic[T]):
     """A step's check, and what it found if it passed."""
 
     check: Check
@@ -35,12 +35,12 @@ class Outcome(Generic[T]):
 
     @property
     def holds(self) -> bool:
-        return self.check.status is Status.PASS
+        return self.check.status is _PASS
 
     @property
     def value(self) -> T:
         """What the step found; asked for without having passed, it is a doubt and so a failed step."""
-        if not self.holds or self.found is None:
+        if self.check.status is not _PASS or self.found is None:
             raise Doubt(f"{self.check.id} did not pass")
         return self.found
 
@@ -58,18 +58,17 @@ class Steps:
         self, identifier: str, step: Callable[[], T], *needs: Outcome[Any], describe: Callable[[T], str] = lambda _: ""
     ) -> Outcome[T]:
         """Make one check: `step` returns what it found or raises; it runs only if all of `needs` passed."""
-        missing = needs and [need.check.id for need in needs if need.check.status is not Status.PASS]
+        for need in needs:
+            if need.check.status is not _PASS:
+                return self.not_run(identifier, f"needs {', '.join(one.check.id for one in needs if not one.holds)}")
         found: T | None = None
-        if missing:
-            check = not_run(identifier, f"needs {', '.join(missing)}")
-        else:
-            try:
-                found = step()
-                check = _passed(identifier, describe(found))
-            except Doubt as doubt:
-                check = failed(identifier, str(doubt))
-            except (Refused, Unreadable) as error:
-                check = failed(identifier, error.message)
+        try:
+            found = step()
+            check = _passed(identifier, describe(found))
+        except Doubt as doubt:
+            check = failed(identifier, str(doubt))
+        except (Refused, Unreadable) as error:
+            check = failed(identifier, error.message)
         self._checks.append(check)
         return Outcome(check, found)
 

@@ -20,6 +20,7 @@ import hashlib
 from collections.abc import Callable, Hashable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
+from typing import Any
 
 from cryptography import x509 as certificates
 from cryptography.hazmat.primitives.asymmetric import ec
@@ -134,7 +135,7 @@ _VOUCHED: cache.Verified[Vouched] = cache.Verified()
 
 
 def verify(
-    family: Family, quote: DcapQuote, collateral: IntelCollateral | None, anchors: Sequence[TrustAnchor], now: int
+    family: Family, quote: DcapQuote[Any], collateral: IntelCollateral | None, anchors: Sequence[TrustAnchor], now: int
 ) -> Found:
     """Steps (1) to (8) for `quote` with `collateral` under `anchors` at `now` (Unix seconds). Never raises."""
     steps, kind = Steps(), family.kind
@@ -168,7 +169,7 @@ def forget() -> None:
 def _vouch(
     steps: Steps,
     family: Family,
-    quote: DcapQuote,
+    quote: DcapQuote[Any],
     given_collateral: IntelCollateral | None,
     anchors: Sequence[TrustAnchor],
     now: int,
@@ -223,7 +224,9 @@ def _vouch(
     return vouched, anchor, found.window.within(info.window).within(identity.window)
 
 
-def _verify_quote(steps: Steps, kind: str, quote: DcapQuote, vouched: Vouched) -> tuple[Outcome[bool], Outcome[bool]]:
+def _verify_quote(
+    steps: Steps, kind: str, quote: DcapQuote[Any], vouched: Vouched
+) -> tuple[Outcome[bool], Outcome[bool]]:
     """The chain of keys: PCK signs the QE report, which holds the attestation key's hash, which signs the quote."""
     report = quote.qe_report
 

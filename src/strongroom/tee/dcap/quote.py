@@ -10,9 +10,11 @@ from __future__ import annotations
 
 import struct
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Generic, NamedTuple, TypeVar
 
 from strongroom.errors import MalformedEvidence
+
+B = TypeVar("B")
 
 MAX_QUOTE_BYTES = 16 * 1024
 ECDSA_P256 = 2
@@ -38,8 +40,7 @@ _PPID_TAILS = (18, 20)
 """CPUSVN and PCESVN, and in newer quotes the PCE-ID too."""
 
 
-@dataclass(frozen=True, slots=True)
-class Header:
+class Header(NamedTuple):
     """The quote header, 48 bytes; the SVNs of QE and PCE are left to the signed report and the PCK extension."""
 
     version: int
@@ -101,9 +102,8 @@ class EnclaveReport:
         return self.raw[320:384]
 
 
-@dataclass(frozen=True, slots=True)
-class DcapQuote:
-    """A parsed quote but for its body. `signed` is what the attestation key signed: header and body as they stood.
+class DcapQuote(NamedTuple, Generic[B]):
+    """A parsed quote. `signed` is what the attestation key signed: header and body as they stood.
 
     `pck_chain` is the PEM text that the quote carries, empty where it names its platform by PPID only.
     """
@@ -116,6 +116,7 @@ class DcapQuote:
     qe_report_signature: bytes
     qe_auth_data: bytes
     pck_chain: str
+    body: B
 
 
 class Reader:
@@ -160,15 +161,17 @@ def open_quote(data: bytes) -> Reader:
 
 def read_header(reader: Reader, *, versions: frozenset[int], tee_type: int, name: str) -> Header:
     """The header, once it is of one of `versions`, of `tee_type` (called `name`), and of a key on P-256."""
-    version, key_type, found, vendor, user_data = reader.unpack(_HEADER)
-    if version not in versions:
+    header = Header._make(reader.unpack(_HEADER))
+    if header.version not in versions:
         known = " and ".join(map(str, sorted(versions)))
-        raise MalformedEvidence(f"a {name} quote of version {version}; known: {known}")
-    if key_type != ECDSA_P256:
-        raise MalformedEvidence(f"an attestation key of type {key_type}; only 2 (ECDSA P-256) is known")
-    if found != tee_type:
-        raise MalformedEvidence(f"a quote of TEE type {found:#x}, which is not {name}")
-    return Header(version, key_type, found, vendor, user_data)
+        raise MalformedEvidence(f"a {name} quote of version {header.version}; known: {known}")
+    if header.attestation_key_type != ECDSA_P256:
+        raise MalformedEvidence(
+            f"an attestation key of type {header.attestation_key_type}; only 2 (ECDSA P-256) is known"
+        )
+    if header.tee_type != tee_type:
+        raise MalformedEvidence(f"a quote of TEE type {header.tee_type:#x}, which is not {name}")
+    return header
 
 
 def read_size(reader: Reader) -> int:

@@ -11,7 +11,6 @@ from functools import lru_cache
 from cryptography.exceptions import InvalidSignature
 from cryptography.hazmat.primitives import hashes
 from cryptography.hazmat.primitives.asymmetric import ec
-from cryptography.hazmat.primitives.asymmetric.utils import encode_dss_signature
 
 from strongroom.tee.steps import Doubt
 
@@ -24,12 +23,21 @@ def check(key: ec.EllipticCurvePublicKey, signature: bytes, data: bytes, what: s
     """True, if `signature` is one of `key` over `data`; `what` names the thing in the reason."""
     if len(signature) != SIGNATURE_BYTES:
         raise Doubt(f"the signature of {what} has {len(signature)} bytes")
-    r, s = int.from_bytes(signature[:32], "big"), int.from_bytes(signature[32:], "big")
     try:
-        key.verify(encode_dss_signature(r, s), data, _ECDSA_SHA256)
+        key.verify(to_der(signature), data, _ECDSA_SHA256)
     except InvalidSignature:
         raise Doubt(f"the signature of {what} does not hold") from None
     return True
+
+
+def to_der(signature: bytes) -> bytes:
+    """The two numbers of 64 bytes as DER (RFC 3279 section 2.2.3): each in its fewest bytes, the first below 0x80."""
+    r, s = signature[:32].lstrip(b"\0"), signature[32:].lstrip(b"\0")
+    if r[:1] > b"\x7f" or not r:
+        r = b"\0" + r
+    if s[:1] > b"\x7f" or not s:
+        s = b"\0" + s
+    return b"\x30%c\x02%c%b\x02%c%b" % (len(r) + len(s) + 4, len(r), r, len(s), s)
 
 
 @lru_cache(maxsize=64)

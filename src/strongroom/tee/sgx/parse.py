@@ -8,7 +8,7 @@ covered: SGX reports inside quotes of version 4 or 5; EPID quotes (versions 1 an
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from typing import TypeAlias
 
 from strongroom.tee.dcap import quote as layout
 from strongroom.tee.dcap.quote import DcapQuote, EnclaveReport, Header, Reader
@@ -17,11 +17,8 @@ TEE_TYPE_SGX = 0
 VERSIONS = frozenset({3})
 
 
-@dataclass(frozen=True, slots=True)
-class SgxQuote(DcapQuote):
-    """A parsed SGX quote; `body` is what the CPU says of the enclave."""
-
-    body: EnclaveReport
+SgxQuote: TypeAlias = DcapQuote[EnclaveReport]
+"""A parsed SGX quote; `body` is what the CPU says of the enclave."""
 
 
 def parse_quote(data: bytes) -> SgxQuote:
@@ -30,7 +27,7 @@ def parse_quote(data: bytes) -> SgxQuote:
     header = _header(reader)
     body = EnclaveReport(reader.take(layout.ENCLAVE_REPORT_BYTES))
     signed = data[: reader.position]
-    return SgxQuote(header, signed, *layout.read_signature_data(reader, wrapped=False), body)
+    return DcapQuote(header, signed, *layout.read_signature_data(reader, wrapped=False), body)
 
 
 def trim(blob: bytes) -> bytes:

@@ -10,7 +10,7 @@ CWT format.
 from __future__ import annotations
 
 import struct
-from dataclasses import dataclass
+from typing import NamedTuple, TypeAlias
 
 from strongroom.errors import MalformedEvidence
 from strongroom.tee.dcap import quote as layout
@@ -31,8 +31,7 @@ _PLAIN_FIELDS = 17
 """Of TD report 1.5; what follows is of the extended one."""
 
 
-@dataclass(frozen=True, slots=True)
-class ServiceTds:
+class ServiceTds(NamedTuple):
     """What TD report 1.5 extended adds: where the TD is, and which service TDs were bound, at first and now.
 
     All zeros where the TD's SERVTD_EXT attribute (bit 17) is clear. `init_model` is CPU model data, not an FMSPC.
@@ -50,8 +49,7 @@ class ServiceTds:
     current_attributes: bytes
 
 
-@dataclass(frozen=True, slots=True)
-class TdReport:
+class TdReport(NamedTuple):
     """The TD report body: what the TDX module says of the TD.
 
     `tee_tcb_svn2` and `mrservicetd` are of TD report 1.5, `service_tds` of 1.5 extended, else None.
@@ -77,11 +75,8 @@ class TdReport:
     service_tds: ServiceTds | None = None
 
 
-@dataclass(frozen=True, slots=True)
-class Quote(DcapQuote):
-    """A parsed TDX quote."""
-
-    body: TdReport
+Quote: TypeAlias = DcapQuote[TdReport]
+"""A parsed TDX quote."""
 
 
 def parse_quote(data: bytes) -> Quote:
@@ -90,7 +85,7 @@ def parse_quote(data: bytes) -> Quote:
     header = _header(reader)
     body = _body(reader, header.version)
     signed = data[: reader.position]
-    return Quote(header, signed, *layout.read_signature_data(reader, wrapped=True), body)
+    return DcapQuote(header, signed, *layout.read_signature_data(reader, wrapped=True), body)
 
 
 def trim(blob: bytes) -> bytes:

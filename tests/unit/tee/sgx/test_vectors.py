@@ -167,7 +167,7 @@ def test_the_production_root_is_an_anchor_of_both_kinds(vectors: Path):
 
 def test_the_chains_of_two_real_machines_do_not_mix(vectors: Path):
     mine, other = (parse_quote(read_quote(vectors, name)) for name in (DEBUG, ROCKET_LAKE))
-    mixed = replace(mine, pck_chain=other.pck_chain)
+    mixed = mine._replace(pck_chain=other.pck_chain)
     genuine = verify(mixed, own(vectors), VENDOR_ANCHORS, noon("2025-07-04"))
     assert failures(genuine) == {"sgx.qe.signature"}
     assert "mrenclave" not in genuine.claims

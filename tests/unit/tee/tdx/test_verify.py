@@ -268,11 +268,11 @@ def test_the_lower_evaluation_number_is_claimed(place: Any):
 
 def test_an_attestation_key_that_the_quoting_enclave_never_saw_is_refused(place: Any, other_place: Any):
     mine, other = parse_quote(place.chip.quote(DATA)), parse_quote(Chip(place.installation, mrtd=bytes(48)).quote(DATA))
-    forged = replace(mine, signature=other.signature, attestation_key=other.attestation_key, signed=other.signed)
+    forged = mine._replace(signature=other.signature, attestation_key=other.attestation_key, signed=other.signed)
     genuine = verify(forged, place.collateral, [place.anchor], place.now)
     assert failures(genuine) == {"tdx.qe.binding"}
     assert "mrtd" not in genuine.claims
-    foreign = replace(mine, pck_chain=parse_quote(other_place.chip.quote(DATA)).pck_chain)
+    foreign = mine._replace(pck_chain=parse_quote(other_place.chip.quote(DATA)).pck_chain)
     anchors = [place.anchor, other_place.anchor]
     assert "tdx.qe.signature" in failures(verify(foreign, other_place.collateral, anchors, place.now))
 
@@ -341,8 +341,7 @@ def test_an_attestation_key_off_the_curve_is_a_failed_check(place: Any):
     key = bytes(63) + b"\x01"
     report = bytearray(quote.qe_report.raw)
     report[320:352] = hashlib.sha256(key + quote.qe_auth_data).digest()
-    forged = replace(
-        quote,
+    forged = quote._replace(
         attestation_key=key,
         qe_report=EnclaveReport(bytes(report)),
         qe_report_signature=sign_raw(place.installation.keys["pck"], bytes(report)),
