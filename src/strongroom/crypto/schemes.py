@@ -1,4 +1,4 @@
-"""How certificates and revocation lists are signed (RFC 5280 section 4.1.1.2), and how a CRL's signature is checked over its bytes.
+"""How certificates and revocation lists are signed (RFC 5280 section 4.1.1.2), and how a signature is checked over their bytes.
 
 Knows: the few schemes that vendors use, each with its hash and what the signer's key must be. Does not know: which of them a
 vendor's hierarchy admits (`strongroom.crypto.x509`). Not covered: any other scheme; what names one is of none.
@@ -17,7 +17,7 @@ from cryptography.x509.oid import SignatureAlgorithmOID
 
 PublicKey: TypeAlias = ec.EllipticCurvePublicKey | rsa.RSAPublicKey
 
-_INTEGER = 0x02
+_SEQUENCE = 0x30
 _P256_SHA256, _P384_SHA384 = ec.ECDSA(hashes.SHA256()), ec.ECDSA(hashes.SHA384())
 _PSS_BITS = 4096
 _PSS_SALT = 48
@@ -81,16 +81,16 @@ _RSA: dict[x509.ObjectIdentifier, Scheme] = {
 
 
 def is_signed(der: bytes, signature: bytes, key: PublicKey) -> bool:
-    """Whether `signature` is one of `key`, elliptic and with the hash as long as its curve, over a CRL's signed part.
+    """Whether `signature` is one of `key`, elliptic and with the hash as long as its curve, over a certificate or a CRL.
 
-    The part is the first element of the list; the algorithm that it names is the one named outside (RFC 5280 section
-    5.1.1.2).
+    The signed part is the first element. The algorithm, its first sequence, behind the version and a certificate's serial
+    number, is the one named outside (RFC 5280 sections 4.1.1.2 and 5.1.1.2).
     """
     if not isinstance(key, ec.EllipticCurvePublicKey):
         return False
     start, _ = _inside(der, 0)
     inner, end = _inside(der, start)
-    if der[inner] == _INTEGER:  # the version, which version 1 leaves out
+    while der[inner] != _SEQUENCE:
         _, inner = _inside(der, inner)
     _, stated = _inside(der, inner)
     _, outer = _inside(der, end)

@@ -10,7 +10,6 @@ by their critical extensions), OCSP.
 
 from __future__ import annotations
 
-import base64
 import binascii
 import re
 import warnings
@@ -89,11 +88,24 @@ def load_chain(pem: str | bytes, *, limit: int = MAX_CERTIFICATES) -> list[x509.
         block = _BLOCK.match(text, position)
         if block is None or len(chain) == limit:
             raise MalformedEvidence(f"a certificate chain is not PEM, or has more than {limit} certificates")
-        chain.append(load_certificate(_decode_base64("".join(block[1].split()))))
+        chain.append(_load_block(block[1]))
         position = block.end()
     if not chain:
         raise MalformedEvidence("a certificate chain is empty")
     return chain
+
+
+@lru_cache(maxsize=64)
+def _load_block(lines: str) -> x509.Certificate:
+    """The certificate in the lines of a PEM block; the newest ones stay parsed here too, because chains share their ends."""
+    text = lines.replace("\n", "")
+    try:
+        data = binascii.a2b_base64(text, strict_mode=True)
+    except ValueError:
+        raise MalformedEvidence("a certificate is not base64") from None
+    if binascii.b2a_base64(data, newline=False).decode("ascii") != text:
+        raise MalformedEvidence("a certificate's base64 is not canonical")
+    return load_certificate(data)
 
 
 @lru_cache(maxsize=64)
@@ -332,11 +344,22 @@ def _check_critical(certificate: x509.Certificate, hierarchy: Hierarchy) -> None
 
 
 def _check_signature(certificate: x509.Certificate, issuer: x509.Certificate, hierarchy: Hierarchy) -> None:
-    _check_scheme(certificate, any_key(issuer), hierarchy, certificate)
+    key = any_key(issuer)
+    _check_scheme(certificate, key, hierarchy, certificate)
+    if not _is_issued(certificate, issuer, key):
+        raise SignatureInvalid(f"{_name(certificate)} was not issued by {_name(issuer)}")
+
+
+def _is_issued(certificate: x509.Certificate, issuer: x509.Certificate, key: PublicKey) -> bool:
+    """Whether names, inner and outer algorithm, and signature fit; `key` is the issuer's, which is read once."""
     try:
-        certificate.verify_directly_issued_by(issuer)  # names, algorithm and signature
+        if isinstance(key, ec.EllipticCurvePublicKey):
+            same = certificate.issuer.public_bytes() == issuer.subject.public_bytes()
+            return same and is_signed(certificate.public_bytes(Encoding.DER), certificate.signature, key)
+        certificate.verify_directly_issued_by(issuer)
     except (InvalidSignature, *UNPARSABLE):
-        raise SignatureInvalid(f"{_name(certificate)} was not issued by {_name(issuer)}") from None
+        return False
+    return True
 
 
 def _check_scheme(
@@ -366,13 +389,3 @@ def _usage(certificate: x509.Certificate) -> x509.KeyUsage:
 
 def _name(certificate: x509.Certificate) -> str:
     return repr(common_name(certificate)[:64])
-
-
-def _decode_base64(text: str) -> bytes:
-    try:
-        data = base64.b64decode(text, validate=True)
-    except (ValueError, binascii.Error):
-        raise MalformedEvidence("a certificate is not base64") from None
-    if base64.b64encode(data).decode("ascii") != text:
-        raise MalformedEvidence("a certificate's base64 is not canonical")
-    return data

@@ -13,6 +13,7 @@ from cryptography import x509 as certificates
 from cryptography.hazmat.primitives import hashes
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.hazmat.primitives.serialization import Encoding
+from cryptography.x509.name import _ASN1Type
 from cryptography.x509.oid import NameOID
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -26,8 +27,8 @@ ROLES = ({"leaf"}, {"ca"})
 KEYS = {name: ec.generate_private_key(ec.SECP256R1()) for name in ("root", "ca", "leaf", "other")}
 
 
-def name_of(common_name: str) -> certificates.Name:
-    return certificates.Name([certificates.NameAttribute(NameOID.COMMON_NAME, common_name)])
+def name_of(common_name: str, kind: _ASN1Type = _ASN1Type.UTF8String) -> certificates.Name:
+    return certificates.Name([certificates.NameAttribute(NameOID.COMMON_NAME, common_name, _type=kind)])
 
 
 def when(offset: int) -> datetime:
@@ -49,11 +50,12 @@ def make(
     basic: bool = True,
     usage: bool = True,
     algorithm: hashes.HashAlgorithm | None = None,
+    spelling: _ASN1Type = _ASN1Type.UTF8String,
 ) -> certificates.Certificate:
     issues = ca if sign_usage is None else sign_usage
     builder = (
         certificates.CertificateBuilder()
-        .subject_name(name_of(subject))
+        .subject_name(name_of(subject, spelling))
         .issuer_name(name_of(issuer))
         .public_key((key or KEYS[subject]).public_key())
         .serial_number(certificates.random_serial_number())
@@ -131,6 +133,7 @@ def test_a_path_from_the_pinned_root_to_the_leaf_holds():
         ((CA, LEAF, ROOT), "not issued"),
         ((make("leaf", "ca", signer="other"), CA, ROOT), "not issued"),
         ((make("leaf", "root"), CA, ROOT), "not issued"),
+        ((LEAF, make("ca", "root", ca=True, spelling=_ASN1Type.PrintableString), ROOT), "not issued"),
         ((LEAF, make("ca", "root", signer="other", ca=True), ROOT), "not issued"),
         ((LEAF, make("ca", "root", ca=True, end=-1), ROOT), "valid from"),
         ((make("leaf", "ca", start=1), CA, ROOT), "valid from"),
@@ -324,3 +327,23 @@ def test_a_signature_has_one_spelling():
     der[-len(leaf.signature) - 1] = 1
     with pytest.raises(MalformedEvidence):
         x509.load_certificate(bytes(der))
+
+
+def element(tag: int, *parts: bytes) -> bytes:
+    content = b"".join(parts)
+    return bytes([tag, 0x82]) + len(content).to_bytes(2, "big") + content
+
+
+@pytest.mark.parametrize(("inner", "holds"), [("2a8648ce3d040302", True), ("2a8648ce3d040303", False)])
+def test_what_is_signed_names_the_algorithm_that_is_named_beside_it(inner: str, holds: bool):  # noqa: FBT001
+    outer = bytes.fromhex("2a8648ce3d040302")
+    signed = LEAF.tbs_certificate_bytes.replace(outer, bytes.fromhex(inner), 1)
+    signature = KEYS["ca"].sign(signed, ec.ECDSA(hashes.SHA256()))
+    algorithm = bytes([0x30, len(outer) + 2, 6, len(outer)]) + outer
+    bits = bytes([3, len(signature) + 1, 0]) + signature
+    leaf = x509.load_certificate(element(0x30, signed, algorithm, bits))
+    if holds:
+        assert check(leaf, CA, ROOT) is leaf
+    else:
+        with pytest.raises(SignatureInvalid, match="not issued"):
+            check(leaf, CA, ROOT)

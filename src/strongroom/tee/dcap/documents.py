@@ -297,7 +297,10 @@ class _Document:
     def components(self, name: str) -> tuple[int, ...]:
         """16 SVNs, each the member `svn` of an entry."""
         found = self._typed(self._members.get(name), list, name)
-        svns = tuple(item.get("svn") if type(item) is dict else None for item in found)
+        try:
+            svns = tuple([item["svn"] for item in found])
+        except (TypeError, LookupError):
+            raise MalformedEvidence(f"{name} of the collateral holds something else than an SVN") from None
         return self._svns(svns, name)
 
     def numbered(self, names: Sequence[str]) -> tuple[int, ...]:
@@ -308,7 +311,6 @@ class _Document:
     def _svns(found: tuple[Any, ...], name: str) -> tuple[int, ...]:
         if len(found) != COMPONENTS:
             raise MalformedEvidence(f"{name} of the collateral has {len(found)} components")
-        for svn in found:
-            if type(svn) is not int or not 0 <= svn <= MAX_SVN:
-                raise MalformedEvidence(f"{name} of the collateral holds something else than an SVN")
+        if set(map(type, found)) != {int} or min(found) < 0 or max(found) > MAX_SVN:
+            raise MalformedEvidence(f"{name} of the collateral holds something else than an SVN")
         return found

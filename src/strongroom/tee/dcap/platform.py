@@ -81,8 +81,8 @@ def verify_platform(
     def pck_list() -> certificates.CertificateRevocationList:
         leaf, authority = chain.value[:2]
         stated = x509.load_chain(collateral.pck_crl_chain)[0]
-        same = stated.subject == authority.subject and x509.public_key(stated) == x509.public_key(authority)
-        require(stated is authority or same, "the PCK CRL comes with another CA than the platform's")
+        same = stated is authority or _same_authority(stated, authority)
+        require(same, "the PCK CRL comes with another CA than the platform's")
         crl = _verified_crl(collateral.pck_crl, authority, now)
         x509.check_not_revoked(leaf, crl, issuer=authority)
         return crl
@@ -91,6 +91,10 @@ def verify_platform(
     pck_crl = steps.run(f"{prefix}.pck.crl", pck_list, given, chain)
     extension = steps.run(f"{prefix}.pck.extension", lambda: parse_extension(chain.value[0]), chain)
     return Platform(collateral.root_ca_crl, anchor, chain, root_crl, pck_crl, extension)
+
+
+def _same_authority(one: certificates.Certificate, other: certificates.Certificate) -> bool:
+    return one.subject == other.subject and x509.public_key(one) == x509.public_key(other)
 
 
 def _verified_crl(der: bytes, issuer: certificates.Certificate, now: int) -> certificates.CertificateRevocationList:
