@@ -9,9 +9,10 @@ kind (each kind's `verify`), what anyone wants (`appraisal`), where collateral c
     (9) quoting enclave      (10) TCB levels
 
 Steps (1) to (6) are about platform and collateral alone. Where all of them passed they are remembered, for exactly these
-bytes and as long as every validity window holds (`cache`); the signatures of steps (7) and (8) are checked for every
-quote. Revocation and freshness are never optional; collateral must hang from the same anchor as the platform; nothing is
-fetched.
+bytes and as long as every validity window holds (`cache`). Step (7) is the last link of the path, from the PCK to the
+attestation key, which a quoting enclave keeps as long as it is not updated: it is remembered with them. The quote's own
+signature (8) is checked for every quote. Revocation and freshness are never optional; collateral must hang from the same
+anchor as the platform; nothing is fetched.
 """
 
 from __future__ import annotations
@@ -56,7 +57,8 @@ class Family:
 class Vouched:
     """What steps (1) to (6) found, and their checks but for the anchor's. `family` is TCB info that speaks of this very platform.
 
-    `standings` remembers TCB levels that were found by these documents.
+    `standings` remembers TCB levels that were found by these documents, `attestation_keys` what was found of QE reports that
+    this platform's PCK signed, for exactly these bytes.
     """
 
     root: Digest | None
@@ -67,6 +69,7 @@ class Vouched:
     claims: Mapping[str, str | int]
     checks: tuple[Check, ...]
     standings: cache.Verified[tuple[levels.Standing, tuple[Check, ...]]]
+    attestation_keys: cache.Verified[tuple[Outcome[bool], Outcome[bool]]]
 
 
 @dataclass(slots=True)
@@ -218,6 +221,7 @@ def _vouch(
         claims=_claims(found.extension, info.outcome, identity.outcome),
         checks=checks,
         standings=cache.Verified(),
+        attestation_keys=cache.Verified(),
     )
     if not (anchor.holds and all_passed(checks)):
         return vouched, anchor, None
@@ -240,8 +244,16 @@ def _verify_quote(
     def quote_signature() -> bool:
         return signatures.check(signatures.point(quote.attestation_key), quote.signature, quote.signed, "the quote")
 
-    certified = steps.run(f"{kind}.qe.signature", qe_signature, vouched.key)
-    bound = steps.run(f"{kind}.qe.binding", binding, certified)
+    place = (report.raw, quote.qe_report_signature, quote.attestation_key, quote.qe_auth_data)
+    known = vouched.attestation_keys.get(place, 0)
+    if known is None:
+        certified = steps.run(f"{kind}.qe.signature", qe_signature, vouched.key)
+        bound = steps.run(f"{kind}.qe.binding", binding, certified)
+        if bound.holds:
+            vouched.attestation_keys.put(place, (certified, bound), cache.ALWAYS)
+    else:
+        certified, bound = known
+        steps.adopt((certified.check, bound.check))
     return certified, steps.run(f"{kind}.quote.signature", quote_signature, bound)
 
 

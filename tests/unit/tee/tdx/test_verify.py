@@ -9,7 +9,7 @@ from dataclasses import replace
 from typing import Any
 
 import pytest
-from dcap_world import DATA, failures
+from dcap_world import DATA, NOW, failures
 
 from strongroom.errors import StrongroomError, Unreadable
 from strongroom.records.evidence import IntelCollateral
@@ -348,3 +348,41 @@ def test_an_attestation_key_off_the_curve_is_a_failed_check(place: Any):
     )
     genuine = verify(forged, place.collateral, [place.anchor], place.now)
     assert failures(genuine) == {"tdx.quote.signature"}
+
+
+def test_an_attestation_key_that_was_certified_once_is_known_for_exactly_these_bytes(
+    place: Any, monkeypatch: pytest.MonkeyPatch
+):
+    """The link from the PCK to the attestation key is remembered; whatever differs in it is verified, and refused."""
+    from strongroom.tee.dcap import signatures
+
+    def judged(quote: Any) -> Genuine:
+        return verify(quote, place.collateral, [place.anchor], NOW)
+
+    good = parse_quote(place.chip.quote(DATA))
+    assert judged(good).holds
+    checked: list[str] = []
+    real = signatures.check
+
+    def counted(key: Any, signature: bytes, data: bytes, what: str) -> bool:
+        checked.append(what)
+        return real(key, signature, data, what)
+
+    monkeypatch.setattr(signatures, "check", counted)
+    again = judged(parse_quote(place.chip.quote(bytes(64))))
+    assert again.holds
+    assert checked == ["the quote"]
+    other = Chip(place.installation, mrtd=bytes(48))
+    checked.clear()
+    assert judged(parse_quote(other.quote(DATA))).holds
+    assert checked == ["the QE report", "the quote"]
+    flipped = bytes([good.qe_report_signature[0] ^ 1]) + good.qe_report_signature[1:]
+    key = parse_quote(other.quote(DATA)).attestation_key
+    for change, failing in (
+        ({"qe_report_signature": flipped}, "tdx.qe.signature"),
+        ({"attestation_key": key}, "tdx.qe.binding"),
+        ({"qe_auth_data": good.qe_auth_data + b"\0"}, "tdx.qe.binding"),
+        ({"qe_report": parse_quote(other.quote(DATA)).qe_report}, "tdx.qe.signature"),
+    ):
+        for _ in range(2):  # what failed is not remembered either
+            assert failing in failures(judged(good._replace(**change)))
