@@ -1,7 +1,6 @@
 """A registry in a folder: an OCI image layout (image-spec 1.1, image-layout.md).
 
-Blobs appear under their digest only when whole and durable; `index.json` is replaced at once, under a lock. Referrers
-are listed by the fallback tag of the distribution spec (`sha256-<hex>`), as registries without the referrers API have it.
+Blobs appear under their digest only when whole and durable; `index.json` is replaced at once, under a lock.
 
 Knows: files. Does not know: what it keeps. Not covered: collecting blobs that nothing refers to; file systems without
 locks.
@@ -18,12 +17,20 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-import rfc8785
-
-from strongroom.errors import FileUnreadable, MalformedArtifact, MalformedRecord, SealBroken
-from strongroom.records import codec
+from strongroom.errors import FileUnreadable, MalformedArtifact, SealBroken
 from strongroom.records.digest import Digest, is_digest
 from strongroom.sealed.files import file_errors, replace_durably, sync_directory, write_all
+from strongroom.sealed.registries.layout import (
+    LAYOUT,
+    Entries,
+    fallback_tag,
+    index_bytes,
+    parse_index,
+    referrers_of,
+    tagged,
+    with_referrer,
+    with_tag,
+)
 from strongroom.sealed.registries.port import (
     IMAGE_INDEX,
     IMAGE_MANIFEST,
@@ -33,8 +40,6 @@ from strongroom.sealed.registries.port import (
     write_small,
 )
 
-TAG_ANNOTATION = "org.opencontainers.image.ref.name"
-LAYOUT = b'{"imageLayoutVersion":"1.0.0"}'
 _PARTIAL = ".partial-"
 
 
@@ -128,7 +133,7 @@ class DirectoryRegistry:
     def resolve(self, reference: str) -> Digest:
         if is_digest(reference):
             return Digest(reference)
-        found = self._tagged(reference)
+        found = tagged(self._index(), reference)
         if found is None:
             raise FileUnreadable(
                 f"{self.root} has nothing by the name {reference!r}", remedy="Check the reference and its tag."
@@ -137,17 +142,17 @@ class DirectoryRegistry:
 
     def attach(self, subject: Digest, data: bytes, *, artifact_type: str) -> Digest:
         digest = write_small(self, data)
-        entry = {**Descriptor(IMAGE_MANIFEST, digest, len(data)).to_json(), "artifactType": artifact_type}
         with _locked(self.root):
-            entries = [item for item in self._referrer_entries(subject) if item.get("digest") != digest]
-            listing = rfc8785.dumps({"schemaVersion": 2, "mediaType": IMAGE_INDEX, "manifests": [*entries, entry]})
+            entries = with_referrer(
+                self._referrer_entries(subject), Descriptor(IMAGE_MANIFEST, digest, len(data)), artifact_type
+            )
+            listing = index_bytes(entries)
             write_small(self, listing)
             self._name(Descriptor.of(IMAGE_INDEX, listing), fallback_tag(subject))
         return digest
 
     def referrers(self, subject: Digest, artifact_type: str) -> tuple[Digest, ...]:
-        entries = self._referrer_entries(subject)
-        return tuple(Descriptor.from_json(item).digest for item in entries if item.get("artifactType") == artifact_type)
+        return referrers_of(self._referrer_entries(subject), artifact_type)
 
     def discard(self, digests: tuple[Digest, ...]) -> None:
         for digest in digests:
@@ -160,18 +165,11 @@ class DirectoryRegistry:
     def _path(self, digest: Digest) -> Path:
         return self.root / "blobs" / "sha256" / digest.removeprefix("sha256:")
 
-    def _referrer_entries(self, subject: Digest) -> list[dict[str, Any]]:
-        listed = self._tagged(fallback_tag(subject))
-        return [] if listed is None else _entries(self.get_manifest(listed.digest))
+    def _referrer_entries(self, subject: Digest) -> Entries:
+        listed = tagged(self._index(), fallback_tag(subject))
+        return [] if listed is None else parse_index(self.get_manifest(listed.digest))
 
-    def _tagged(self, tag: str) -> Descriptor | None:
-        for entry in self._index():
-            annotations = entry.get("annotations")
-            if isinstance(annotations, dict) and annotations.get(TAG_ANNOTATION) == tag:
-                return Descriptor.from_json(entry)
-        return None
-
-    def _index(self) -> list[dict[str, Any]]:
+    def _index(self) -> Entries:
         place = self.root / "index.json"
         with file_errors(f"{self.root} is not an OCI layout"):
             try:
@@ -179,43 +177,14 @@ class DirectoryRegistry:
                     data = file.read(MAX_MANIFEST_BYTES + 1)
             except FileNotFoundError:
                 return []
-        return _entries(data)
+        return parse_index(data)
 
     def _name(self, descriptor: Descriptor, tag: str) -> None:
         """Point `tag` at `descriptor`; the lock is held."""
-        index = self.root / "index.json"
-        kept = []
-        for entry in self._index():
-            annotations = entry.get("annotations")
-            if not isinstance(annotations, dict) or annotations.get(TAG_ANNOTATION) != tag:
-                kept.append(entry)
-        named = {**descriptor.to_json(), "annotations": {TAG_ANNOTATION: tag}}
+        data = index_bytes(with_tag(self._index(), descriptor, tag))
         with file_errors(f"{self.root} cannot be written"):
             replace_durably(self.root / "oci-layout", LAYOUT)
-            replace_durably(
-                index, rfc8785.dumps({"schemaVersion": 2, "mediaType": IMAGE_INDEX, "manifests": [*kept, named]})
-            )
-
-
-def fallback_tag(subject: Digest) -> str:
-    """The tag that lists referrers where there is no API for them (distribution-spec, Referrers Tag Schema)."""
-    return subject.replace(":", "-")
-
-
-def _entries(data: bytes) -> list[dict[str, Any]]:
-    """The `manifests` of an image index. Raises `MalformedArtifact`."""
-    try:
-        value = codec.parse_json(data, limit=MAX_MANIFEST_BYTES)
-    except MalformedRecord as error:
-        raise MalformedArtifact(f"an image index does not parse: {error.message}") from None
-    entries = value.get("manifests") if isinstance(value, dict) else None
-    if not isinstance(entries, list) or not all(isinstance(entry, dict) for entry in entries):
-        raise MalformedArtifact("this is not an image index")
-    try:
-        rfc8785.dumps(entries)
-    except rfc8785.CanonicalizationError:
-        raise MalformedArtifact("an image index holds what cannot be written again") from None
-    return entries
+            replace_durably(self.root / "index.json", data)
 
 
 @contextmanager
