@@ -23,6 +23,7 @@ ROOMS = {
     "worker": ["strongroom.services.worker", "strongroom.workloads.inference.workload", "strongroom.cli.serve"],
     "broker": ["strongroom.release.opening", "strongroom.release.stores.sqlite", "strongroom.services.broker"],
     "proxy": ["strongroom.services.proxy"],
+    "s3": ["strongroom.sealed.registries.s3"],
 }
 ABSENT = {
     "client": ["starlette", "sqlalchemy", "xllamacpp", "blake3", "strongroom_sim"],
@@ -30,6 +31,7 @@ ABSENT = {
     "worker": ["sqlalchemy", "strongroom_sim"],
     "broker": ["xllamacpp", "blake3", "strongroom_sim"],
     "proxy": ["sqlalchemy", "xllamacpp", "strongroom_sim"],
+    "s3": ["starlette", "sqlalchemy", "xllamacpp", "strongroom_sim"],
 }
 
 
@@ -92,6 +94,15 @@ def test_a_command_whose_extra_is_missing_names_it(wheels, tmp_path):
 
 
 @pytest.mark.timeout(300)
+def test_a_registry_whose_extra_is_missing_names_it(wheels, tmp_path):
+    python = install(wheels, "owner", tmp_path / "venv")
+    words = [str(python), "-m", "strongroom", "inspect", "s3://bucket/models:v1", "--json"]
+    done = subprocess.run(words, capture_output=True, text=True, check=False, timeout=60)
+    assert done.returncode == 2
+    assert json.loads(done.stdout)["error"]["remedy"] == "pip install 'strongroom[s3]'"
+
+
+@pytest.mark.timeout(300)
 def test_the_demo_runs_from_the_built_wheel(wheels, tmp_path):
     python = install(wheels, "demo", tmp_path / "venv")
     done = run(python.parent / "strongroom", "demo", "--json", XDG_CACHE_HOME=str(tmp_path / "cache"))
@@ -107,7 +118,10 @@ def test_the_pinned_requirements_are_those_of_the_project():
         *(line for extra in PROJECT["optional-dependencies"].values() for line in extra),
     ]
     names = {re.split(r"[\[<>=]", line)[0] for line in wanted} - {"strongroom", "strongroom-sim", "httpx"}
-    listed = {re.split(r"[<>=]", line)[0] for line in (ROOT / "requirements" / "demo.in").read_text().splitlines()}
+    pinned = [
+        line for name in ("demo.in", "test.in") for line in (ROOT / "requirements" / name).read_text().splitlines()
+    ]
+    listed = {re.split(r"[<>=]", line)[0] for line in pinned}
     assert names <= listed
 
 

@@ -171,7 +171,21 @@ def test_a_reference_names_a_folder_and_a_tag_or_digest(text: str, path: str, na
     assert (str(registry.root), reference) == (path, name)
 
 
-@pytest.mark.parametrize("text", ["", "dir:", "models", "oci://host/name:tag", "s3://bucket/key", "dir"])
+@pytest.mark.parametrize(
+    "text",
+    [
+        "",
+        "dir:",
+        "models",
+        "oci://host/name:tag",
+        "s3://bucket",
+        "s3://b/",
+        "s3:/bucket/key",
+        "s3://bucket/a//b",
+        "s3://bucket/../b",
+        "dir",
+    ],
+)
 def test_other_references_are_usage_errors_that_name_what_is_supported(text: str):
     with pytest.raises(UsageError) as caught:
         from_reference(text)
