@@ -27,6 +27,7 @@ COMMANDS = {
     "keys": "keys",
     "leases": "leases",
     "log": "receipt",
+    "ocicrypt": "ocicrypt",
     "open": "sealed",
     "policy": "policy",
     "proxy": "talk",
