@@ -172,8 +172,11 @@ class _Quiet(uvicorn.Server):
 
 
 def _config(app: ASGIApp) -> uvicorn.Config:
+    """Parser and loop are named, so that what else is installed beside us does not change how requests are read."""
     return uvicorn.Config(
         app,
+        http="h11",
+        loop="asyncio",
         log_config=None,
         access_log=False,
         lifespan="off",
