@@ -38,8 +38,12 @@ class Scheme(enum.Enum):
 
     ECDSA_P256_SHA256 = "ECDSA on P-256 with SHA-256"
     ECDSA_P384_SHA384 = "ECDSA on P-384 with SHA-384"
+    ECDSA_P384_SHA256 = "ECDSA on P-384 with SHA-256"
+    ECDSA_P521_SHA512 = "ECDSA on P-521 with SHA-512"
+    ECDSA_P521_SHA256 = "ECDSA on P-521 with SHA-256"
     RSA_SHA256 = "RSA (PKCS #1 v1.5, 2048 bits or more) with SHA-256"
     RSA_SHA384 = "RSA (PKCS #1 v1.5, 2048 bits or more) with SHA-384"
+    RSA_SHA512 = "RSA (PKCS #1 v1.5, 2048 bits or more) with SHA-512"
     RSA_PSS_SHA384 = "RSA-PSS (4096 bits) with SHA-384"
 
 
@@ -47,8 +51,7 @@ def scheme_of(signed: x509.Certificate | x509.CertificateRevocationList, key: Pu
     """The scheme with which something says it was signed, if the signer's `key` fits it; else None."""
     oid = signed.signature_algorithm_oid
     if isinstance(key, ec.EllipticCurvePublicKey):
-        found = _ECDSA.get(oid)
-        return found[0] if found is not None and isinstance(key.curve, found[1]) else None
+        return _ECDSA.get((oid, key.curve.name))
     if oid == SignatureAlgorithmOID.RSASSA_PSS:
         return Scheme.RSA_PSS_SHA384 if _is_pss_sha384(signed) and key.key_size == _PSS_BITS else None
     return _RSA.get(oid)
@@ -70,13 +73,17 @@ def _is_pss_sha384(signed: x509.Certificate | x509.CertificateRevocationList) ->
     )
 
 
-_ECDSA: dict[x509.ObjectIdentifier, tuple[Scheme, type[ec.EllipticCurve]]] = {
-    SignatureAlgorithmOID.ECDSA_WITH_SHA256: (Scheme.ECDSA_P256_SHA256, ec.SECP256R1),
-    SignatureAlgorithmOID.ECDSA_WITH_SHA384: (Scheme.ECDSA_P384_SHA384, ec.SECP384R1),
+_ECDSA: dict[tuple[x509.ObjectIdentifier, str], Scheme] = {
+    (SignatureAlgorithmOID.ECDSA_WITH_SHA256, "secp256r1"): Scheme.ECDSA_P256_SHA256,
+    (SignatureAlgorithmOID.ECDSA_WITH_SHA256, "secp384r1"): Scheme.ECDSA_P384_SHA256,
+    (SignatureAlgorithmOID.ECDSA_WITH_SHA256, "secp521r1"): Scheme.ECDSA_P521_SHA256,
+    (SignatureAlgorithmOID.ECDSA_WITH_SHA384, "secp384r1"): Scheme.ECDSA_P384_SHA384,
+    (SignatureAlgorithmOID.ECDSA_WITH_SHA512, "secp521r1"): Scheme.ECDSA_P521_SHA512,
 }
 _RSA: dict[x509.ObjectIdentifier, Scheme] = {
     SignatureAlgorithmOID.RSA_WITH_SHA256: Scheme.RSA_SHA256,
     SignatureAlgorithmOID.RSA_WITH_SHA384: Scheme.RSA_SHA384,
+    SignatureAlgorithmOID.RSA_WITH_SHA512: Scheme.RSA_SHA512,
 }
 
 

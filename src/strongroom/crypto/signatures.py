@@ -1,4 +1,4 @@
-"""Signatures: Ed25519 and ECDSA on P-256 and P-384, keys as PEM, fingerprints, and the signed envelope (DSSE v1.0.2).
+"""Signatures: Ed25519 and ECDSA on P-256, P-384 and P-521, keys as PEM, fingerprints, and the signed envelope (DSSE v1.0.2).
 
 Knows: which hash goes with which curve (FIPS 186-5 section 6.1: as strong as the curve); nothing else is a key here.
 Does not know: whose a key is, or what it may sign; callers name the keys they trust, and an empty list trusts nobody.
@@ -27,7 +27,11 @@ PublicKey: TypeAlias = Ed25519PublicKey | EllipticCurvePublicKey
 MAX_KEY_BYTES = 16 * 1024
 ED25519_KEY_BYTES = 32
 
-_HASHES: dict[str, type[hashes.HashAlgorithm]] = {"secp256r1": hashes.SHA256, "secp384r1": hashes.SHA384}
+_HASHES: dict[str, type[hashes.HashAlgorithm]] = {
+    "secp256r1": hashes.SHA256,
+    "secp384r1": hashes.SHA384,
+    "secp521r1": hashes.SHA512,
+}
 
 
 def generate_ed25519() -> Ed25519PrivateKey:
@@ -54,7 +58,7 @@ def private_from_pem(data: bytes) -> SigningKey:
         raise MalformedRecord("this is not an unencrypted private key in PEM") from None
     if isinstance(key, Ed25519PrivateKey) or (isinstance(key, EllipticCurvePrivateKey) and key.curve.name in _HASHES):
         return key
-    raise MalformedRecord("this private key is not Ed25519, P-256 or P-384")
+    raise MalformedRecord("this private key is not Ed25519, P-256, P-384 or P-521")
 
 
 def private_to_pem(key: SigningKey) -> bytes:
@@ -116,10 +120,10 @@ def raw_public(key: Ed25519PrivateKey | Ed25519PublicKey) -> bytes:
 
 
 def sign(key: SigningKey, data: bytes) -> bytes:
-    """Sign `data`: 64 bytes for Ed25519, DER (RFC 3279 section 2.2.3) for ECDSA with SHA-256 or SHA-384 by curve."""
+    """Sign `data`: 64 bytes for Ed25519, DER (RFC 3279 section 2.2.3) for ECDSA, with the hash of `hash_of`."""
     if isinstance(key, Ed25519PrivateKey):
         return key.sign(data)
-    return key.sign(data, ec.ECDSA(_hash_of(key.curve)))
+    return key.sign(data, ec.ECDSA(hash_of(key.curve)))
 
 
 def verify(public: PublicKey, signature: bytes, data: bytes) -> None:
@@ -128,9 +132,17 @@ def verify(public: PublicKey, signature: bytes, data: bytes) -> None:
         if isinstance(public, Ed25519PublicKey):
             public.verify(signature, data)
         else:
-            public.verify(signature, data, ec.ECDSA(_hash_of(public.curve)))
+            public.verify(signature, data, ec.ECDSA(hash_of(public.curve)))
     except InvalidSignature:
         raise SignatureInvalid("a signature does not hold") from None
+
+
+def hash_of(curve: ec.EllipticCurve) -> hashes.HashAlgorithm:
+    """The hash with which ECDSA on `curve` signs here. Raises `UsageError` for a curve that is none of ours."""
+    found = _HASHES.get(curve.name)
+    if found is None:
+        raise UsageError(f"{curve.name} is not a curve that strongroom signs with")
+    return found()
 
 
 def sign_envelope(payload_type: str, payload: bytes, key: SigningKey) -> Envelope:
@@ -163,17 +175,10 @@ def _holds(key: PublicKey, signature: bytes, data: bytes) -> bool:
     return True
 
 
-def _hash_of(curve: ec.EllipticCurve) -> hashes.HashAlgorithm:
-    found = _HASHES.get(curve.name)
-    if found is None:
-        raise UsageError(f"{curve.name} is not a curve that strongroom signs with")
-    return found()
-
-
 def _admit(key: object) -> PublicKey:
     if isinstance(key, Ed25519PublicKey) or (isinstance(key, EllipticCurvePublicKey) and key.curve.name in _HASHES):
         return key
-    raise MalformedRecord("this public key is not Ed25519, P-256 or P-384")
+    raise MalformedRecord("this public key is not Ed25519, P-256, P-384 or P-521")
 
 
 def _limit(data: bytes) -> None:

@@ -52,7 +52,8 @@ class Hierarchy:
     `schemes` admitted for certificates and CRLs; the `leaf_curve` of a leaf's key, or None for any key; whether a leaf
     states its key usage (`leaf_usage`; if it does not, it may state none at all), and whether it signs (`leaf_signs`; of
     one that decrypts, the caller judges the usage itself); further `critical` extensions, by dotted OID, which the
-    caller judges itself.
+    caller judges itself; whether an issuer states its key usage (`issuer_usage`; if it does not, it may state none, as
+    RFC 5280 section 6.1.4 (n) has it).
     """
 
     schemes: frozenset[Scheme]
@@ -60,6 +61,7 @@ class Hierarchy:
     leaf_usage: bool = True
     critical: frozenset[str] = frozenset()
     leaf_signs: bool = True
+    issuer_usage: bool = True
 
 
 INTEL = Hierarchy(frozenset({Scheme.ECDSA_P256_SHA256}), leaf_curve=ec.SECP256R1)
@@ -307,11 +309,16 @@ def _check_issuer(issuer: x509.Certificate, *, below: int, hierarchy: Hierarchy)
         constraints = issuer.extensions.get_extension_for_class(x509.BasicConstraints).value
     except x509.ExtensionNotFound:
         raise SignatureInvalid(f"{_name(issuer)} is no CA") from None
-    if not constraints.ca or not _usage(issuer).key_cert_sign:
+    if not constraints.ca or not _may_issue(issuer, hierarchy):
         raise SignatureInvalid(f"{_name(issuer)} may not issue certificates")
     if constraints.path_length is not None and below > constraints.path_length:
         raise SignatureInvalid(f"{_name(issuer)} may not issue so long a path")
     _check_critical(issuer, hierarchy)
+
+
+def _may_issue(issuer: x509.Certificate, hierarchy: Hierarchy) -> bool:
+    stated = any(isinstance(extension.value, x509.KeyUsage) for extension in issuer.extensions)
+    return _usage(issuer).key_cert_sign if stated or hierarchy.issuer_usage else True
 
 
 def _check_leaf(leaf: x509.Certificate, hierarchy: Hierarchy) -> None:

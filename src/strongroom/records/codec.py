@@ -17,7 +17,7 @@ import enum
 import json
 import types
 import typing
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from functools import cache
 from typing import Any, Literal, TypeVar, get_args, get_origin
 
@@ -42,13 +42,18 @@ def decode(kind: type[T], data: bytes | str) -> T:
     return from_json(kind, parse_json(data))
 
 
-def parse_json(data: bytes | str, *, limit: int = MAX_BYTES) -> Any:
-    """JSON without duplicates, floats, NaN, deep nesting or trailing bytes. Raises `MalformedRecord`."""
+def parse_json(data: bytes | str, *, limit: int = MAX_BYTES, read_float: Callable[[str], Any] | None = None) -> Any:
+    """JSON without duplicates, floats, NaN, deep nesting or trailing bytes. Raises `MalformedRecord`.
+
+    Foreign formats may write whole numbers as floats: `read_float` then says what such a text means, or raises.
+    """
     if len(data) > limit:
         raise MalformedRecord(f"a record of {len(data)} bytes exceeds the limit of {limit}")
     try:
         text = data.decode("utf-8") if isinstance(data, bytes) else data
-        value = json.loads(text, object_pairs_hook=_no_duplicates, parse_float=_no_float, parse_constant=_no_float)
+        value = json.loads(
+            text, object_pairs_hook=_no_duplicates, parse_float=read_float or _no_float, parse_constant=_no_float
+        )
         if isinstance(data, str) or "\\u" in text:  # half of a surrogate pair is no text, and could not be hashed
             json.dumps(value, ensure_ascii=False).encode("utf-8")
     except MalformedRecord:
