@@ -1,4 +1,4 @@
-"""Signed envelopes (DSSE), and bundles of model signatures around them."""
+"""Signed envelopes (DSSE)."""
 
 from contextlib import suppress
 
@@ -9,9 +9,7 @@ with instrumented():
 
     from strongroom.appraisal.policies import open_policy
     from strongroom.errors import StrongroomError
-    from strongroom.records.digest import digest_bytes
     from strongroom.records.envelope import Envelope
-    from strongroom.sealed.signing import SignedFiles, sign_files, verify_files
 
 
 def one(data: bytes) -> None:
@@ -20,13 +18,10 @@ def one(data: bytes) -> None:
         if Envelope.from_bytes(envelope.to_bytes()) != envelope:
             raise AssertionError
         open_policy(envelope, [samples.ED25519.public_key(), samples.P256.public_key(), samples.P384.public_key()])
-    with suppress(StrongroomError):
-        verify_files(data, samples.P256.public_key())
 
 
 def seeds() -> list[bytes]:
-    hexadecimal = digest_bytes(b"file").removeprefix("sha256:")
-    return [samples.envelope(), sign_files(SignedFiles("model", "sha256", {"a/file": hexadecimal}), samples.P256)]
+    return [samples.envelope()]
 
 
 if __name__ == "__main__":

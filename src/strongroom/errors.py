@@ -32,6 +32,7 @@
         ├── AddressInUse                     a port that somebody else holds
         ├── StoreUnavailable                 a database that is locked, corrupt or too new
         ├── DeviceUnavailable                no TEE device, or one that does not answer
+        ├── TokenUnavailable                 a PKCS #11 token that is missing, locked, or refuses a PIN
         ├── EngineUnavailable                an engine that is missing, crashed or stopped
         └── ConfinementUnavailable           a kernel or an account that cannot confine a child
 
@@ -233,6 +234,11 @@ class StoreUnavailable(Unavailable):
 class DeviceUnavailable(Unavailable):
     code = "device.unavailable"
     default_remedy = "Run inside a TEE, or name a simulated one with --tee-root."
+
+
+class TokenUnavailable(Unavailable):
+    code = "token.unavailable"
+    default_remedy = "Check the token, its address and its PIN; a token locks itself after a few wrong PINs."
 
 
 class EngineUnavailable(Unavailable):

@@ -32,9 +32,9 @@ EMPTY_TYPE = "application/vnd.oci.empty.v1+json"
 MAX_TRIED = 16
 
 
-def sign_artifact(registry: Registry, manifest: Manifest, key: SigningKey) -> tuple[Digest, ...]:
+def sign_artifact(registry: Registry, manifest: Manifest, signer: SigningKey | signing.Signer) -> tuple[Digest, ...]:
     """Sign the artifact and attach the signature to it; returns the digests of what was put there."""
-    bundle = signing.sign_files(_files(manifest), key)
+    bundle = signing.sign_files(_files(manifest), signer)
     config, layer = write_small(registry, EMPTY_CONFIG), write_small(registry, bundle)
     subject = Descriptor.of(IMAGE_MANIFEST, manifest.to_bytes())
     referrer = rfc8785.dumps(
@@ -54,15 +54,15 @@ def sign_artifact(registry: Registry, manifest: Manifest, key: SigningKey) -> tu
         raise
 
 
-def check_signature(registry: Registry, manifest: Manifest, public: PublicKey) -> None:
-    """Return if a signature of this artifact holds under `public`; other people's may stand beside it.
+def check_signature(registry: Registry, manifest: Manifest, trust: PublicKey | signing.Trust) -> None:
+    """Return if a signature of this artifact holds that `trust` admits; other people's may stand beside it.
 
     Raises `SignatureInvalid` where there is none; where none holds, what is wrong with the first.
     """
     wrong: StrongroomError | None = None
     for referrer in registry.referrers(manifest.digest, signing.BUNDLE_TYPE)[:MAX_TRIED]:
         try:
-            _check_one(registry, manifest, referrer, public)
+            _check_one(registry, manifest, referrer, trust)
         except StrongroomError as error:
             wrong = wrong or error
         else:
@@ -70,7 +70,7 @@ def check_signature(registry: Registry, manifest: Manifest, public: PublicKey) -
     raise wrong or SignatureInvalid("this artifact carries no signature", detail="outer signature")
 
 
-def _check_one(registry: Registry, manifest: Manifest, referrer: Digest, public: PublicKey) -> None:
+def _check_one(registry: Registry, manifest: Manifest, referrer: Digest, trust: PublicKey | signing.Trust) -> None:
     try:
         value: Any = codec.parse_json(registry.get_manifest(referrer), limit=MAX_MANIFEST_BYTES)
         subject, (layer,) = Descriptor.from_json(value["subject"]), (Descriptor.from_json(x) for x in value["layers"])
@@ -78,7 +78,7 @@ def _check_one(registry: Registry, manifest: Manifest, referrer: Digest, public:
         raise MalformedArtifact("a signature is not packaged as an OCI referrer") from None
     if subject.digest != manifest.digest:
         raise SignatureInvalid("a signature of another artifact", detail="outer signature")
-    signed = signing.verify_files(read_small(registry, layer, limit=signing.MAX_BUNDLE_BYTES), public)
+    signed = signing.verify_files(read_small(registry, layer, limit=signing.MAX_BUNDLE_BYTES), trust)
     if signed != _files(manifest):
         raise SignatureInvalid("a signature that is about other blobs than this artifact's", detail="outer signature")
 
