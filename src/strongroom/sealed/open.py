@@ -65,7 +65,7 @@ class Summary:
     signed: bool | None
 
 
-def inspect(registry: Registry, reference: str, *, signer_public: PublicKey | None = None) -> Summary:
+def inspect(registry: Registry, reference: str, *, signer_public: PublicKey | signing.Trust | None = None) -> Summary:
     """Read an artifact from outside. Raises for what cannot be read; whether a signature holds is in the answer."""
     manifest = read_manifest(registry, reference)
     header, signed = manifest.header, None
@@ -114,7 +114,12 @@ class Opener:
     """
 
     def __init__(
-        self, registry: Registry, reference: str, *, signer_public: PublicKey, floor: Floor | None = None
+        self,
+        registry: Registry,
+        reference: str,
+        *,
+        signer_public: PublicKey | signing.Trust,
+        floor: Floor | None = None,
     ) -> None:
         self._registry = registry
         self._signer = signer_public
@@ -281,9 +286,9 @@ class OpenedArtifact:
             os.close(fd)
 
 
-def _check_inner(index: SealedIndex, public: PublicKey) -> None:
+def _check_inner(index: SealedIndex, trust: PublicKey | signing.Trust) -> None:
     """The owner's word about the plaintext covers exactly the index's files, git's own excepted (`signing`)."""
-    if signing.verify_files(index.signature, public) != signing.about_files(index.name, index.files):
+    if signing.verify_files(index.signature, trust) != signing.about_files(index.name, index.files):
         raise SignatureInvalid(
             "the inner signature is about other files than the sealed index", detail="inner signature"
         )

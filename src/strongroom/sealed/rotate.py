@@ -23,11 +23,12 @@ from strongroom.sealed.manifest import Manifest
 from strongroom.sealed.open import OpenedArtifact
 from strongroom.sealed.registries.port import Descriptor, Registry
 from strongroom.sealed.seal import Progress, SealedArtifact, Sealing, edition_after, signed_index
+from strongroom.sealed.signing import Signer
 from strongroom.sealed.streams import checked
 from strongroom.sealed.wrapping import Wrap
 
 
-def rewrap(registry: Registry, manifest: Manifest, keys: KeyWrap, *, signer: SigningKey, tag: str) -> Manifest:
+def rewrap(registry: Registry, manifest: Manifest, keys: KeyWrap, *, signer: SigningKey | Signer, tag: str) -> Manifest:
     """The artifact of `manifest`, whose data key is wrapped as `keys` say, published in its own registry under `tag`.
 
     Raises `StoreUnavailable`, `FileUnreadable`; then nothing of it stays.
@@ -47,7 +48,7 @@ def rekey(
     target: Registry,
     *,
     wrap: Wrap,
-    signer: SigningKey,
+    signer: SigningKey | Signer,
     tag: str,
     random: Random = secrets.token_bytes,
     progress: Progress | None = None,

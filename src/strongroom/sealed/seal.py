@@ -57,7 +57,7 @@ def seal(
     *,
     kind: ArtifactKind,
     wrap: Wrap,
-    signer: SigningKey,
+    signer: SigningKey | signing.Signer,
     tag: str = "latest",
     name: str | None = None,
     segment_bytes: int = segments.SEGMENT_BYTES,
@@ -94,7 +94,7 @@ def seal_files(
     name: str,
     kind: ArtifactKind,
     wrap: Wrap,
-    signer: SigningKey,
+    signer: SigningKey | signing.Signer,
     tag: str = "latest",
     segment_bytes: int = segments.SEGMENT_BYTES,
     pad_to: int = 1,
@@ -168,7 +168,7 @@ class Sealing:
         zeros = max(padding(len(data), self.pad_to), least - len(data))
         return self.stream(0, io.BytesIO(data + bytes(zeros)))
 
-    def publish(self, manifest: Manifest, signer: SigningKey, tag: str) -> None:
+    def publish(self, manifest: Manifest, signer: SigningKey | signing.Signer, tag: str) -> None:
         """Config, manifest, outer signature, and last the tag."""
         data = manifest.to_bytes()
         self.put.append(write_small(self.registry, manifest.config_bytes()))
@@ -188,7 +188,9 @@ class Sealing:
         return Descriptor(LAYER_TYPE, digest, size)
 
 
-def signed_index(name: str, kind: ArtifactKind, files: tuple[SealedFile, ...], signer: SigningKey) -> SealedIndex:
+def signed_index(
+    name: str, kind: ArtifactKind, files: tuple[SealedFile, ...], signer: SigningKey | signing.Signer
+) -> SealedIndex:
     """The sealed index with the owner's inner signature. Raises `UsageError` for what makes no artifact."""
     stated = signing.about_files(name, files)
     if not stated.digests:
