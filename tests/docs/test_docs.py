@@ -224,7 +224,13 @@ def test_blocks_that_are_not_run_are_few_and_say_why():
     assert found == NOT_RUN
 
 
-NOT_RUN = {"README.md": 2, "CONTRIBUTING.md": 1, "docs/tutorial.md": 1, "docs/how-to/run-a-broker.md": 1}
+NOT_RUN = {
+    "README.md": 2,
+    "CONTRIBUTING.md": 1,
+    "docs/tutorial.md": 1,
+    "docs/how-to/run-a-broker.md": 1,
+    "docs/how-to/sign-and-verify-models.md": 1,
+}
 
 
 # --- the examples' own machinery ------------------------------------------------------------------------------------------

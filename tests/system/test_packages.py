@@ -24,6 +24,7 @@ ROOMS = {
     "broker": ["strongroom.release.opening", "strongroom.release.stores.sqlite", "strongroom.services.broker"],
     "proxy": ["strongroom.services.proxy"],
     "s3": ["strongroom.sealed.registries.s3"],
+    "pkcs11": ["strongroom.sealed.signing.token", "strongroom.cli.signing", "pkcs11"],
 }
 ABSENT = {
     "client": ["starlette", "sqlalchemy", "xllamacpp", "blake3", "strongroom_sim"],
@@ -32,6 +33,7 @@ ABSENT = {
     "broker": ["xllamacpp", "blake3", "strongroom_sim"],
     "proxy": ["sqlalchemy", "xllamacpp", "strongroom_sim"],
     "s3": ["starlette", "sqlalchemy", "xllamacpp", "strongroom_sim"],
+    "pkcs11": ["starlette", "sqlalchemy", "xllamacpp", "strongroom_sim"],
 }
 
 

@@ -36,6 +36,8 @@ COMMANDS = {
     "rewrap": "rotation",
     "seal": "sealed",
     "serve": "serve",
+    "sign": "signing",
+    "verify-signature": "signing",
 }
 EXTRAS = {
     "starlette": "broker",
@@ -46,6 +48,7 @@ EXTRAS = {
     "rich": "demo",
     "strongroom_sim": "demo",
     "openai": "openai",
+    "pkcs11": "pkcs11",
 }
 
 
@@ -59,7 +62,7 @@ class Commands(click.Group):
         if cmd_name not in COMMANDS:
             return None
         module = import_module(f"strongroom.cli.{COMMANDS[cmd_name]}")
-        command = getattr(module, cmd_name + "_command")
+        command = getattr(module, cmd_name.replace("-", "_") + "_command")
         if not isinstance(command, click.Command):
             raise TypeError(cmd_name)
         return command

@@ -10,24 +10,20 @@ import click
 from strongroom.cli import output
 from strongroom.cli.remote import broker_client
 from strongroom.cli.sealed import floor_of, floor_option, wrapping
-from strongroom.crypto.signatures import private_from_pem
+from strongroom.cli.signing import certificate_option, identity_option, opened_signer
 from strongroom.errors import UsageError
 from strongroom.records.artifact import KeyWrap
 
 if TYPE_CHECKING:
-    from strongroom.crypto.signatures import SigningKey
-    from strongroom.sealed.open import OpenedArtifact
+    from strongroom.sealed.open import OpenedArtifact, Opener
 
-_IDENTITY = click.option(
-    "--identity",
-    required=True,
-    type=click.Path(dir_okay=False, path_type=Path),
-    help="Your private key; you signed it.",
-)
 _OPEN_WITH = click.option("--open-with", metavar="FILE", help="Your recipient's private key, which opens it.")
 _KEY = click.option("--key", help="A wrapping key at a broker.")
 _BROKER = click.option("--broker", metavar="URL")
 _FINGERPRINT = click.option("--broker-fingerprint", metavar="DIGEST")
+_BROKER_IDENTITY = click.option(
+    "--broker-identity", metavar="FILE", help="Your private key at the broker, if another one signs."
+)
 _RECIPIENTS = click.option(
     "--recipient", "recipients", multiple=True, metavar="FILE", help="Public key of who can open it from now on."
 )
@@ -35,7 +31,9 @@ _RECIPIENTS = click.option(
 
 @click.command("rewrap", short_help="wrap an artifact's data key anew; its layers stay")
 @click.argument("reference")
-@_IDENTITY
+@identity_option
+@certificate_option
+@_BROKER_IDENTITY
 @_OPEN_WITH
 @_KEY
 @_BROKER
@@ -44,7 +42,9 @@ _RECIPIENTS = click.option(
 @output.json_option
 def rewrap_command(
     reference: str,
-    identity: Path,
+    identity: str,
+    certificates: tuple[str, ...],
+    broker_identity: str | None,
     open_with: str | None,
     key: str | None,
     broker: str | None,
@@ -62,22 +62,23 @@ def rewrap_command(
     from strongroom.sealed.registries import from_reference
     from strongroom.sealed.rotate import rewrap
 
-    signer = private_from_pem(output.read_file(identity))
     registry, tag = from_reference(reference)
-    opener = Opener(registry, tag, signer_public=signer.public_key())
-    if open_with is not None:
-        wrap = wrapping(recipients, key=key, broker=broker, broker_fingerprint=broker_fingerprint, identity=identity)
-        with _opened(reference, signer, open_with, None) as artifact:
-            keys = artifact.streams.wrapped(wrap)
-    elif broker is None or broker_fingerprint is None or key is not None or recipients:
-        raise UsageError(
-            "the data key is needed to wrap it for others",
-            remedy="Name --open-with; or only --broker and --broker-fingerprint, to follow a rotated key.",
-        )
-    else:
-        wrapped = broker_client(broker, broker_fingerprint, identity).rewrap(opener.wrapped)
-        keys = KeyWrap(broker=wrapped, recipients=opener.header.keys.recipients)
-    made = rewrap(registry, opener.manifest, keys, signer=signer, tag=tag)
+    known = broker_identity or identity
+    with opened_signer(identity, certificates) as signer:
+        opener = Opener(registry, tag, signer_public=signer.public)
+        if open_with is not None:
+            wrap = wrapping(recipients, key=key, broker=broker, broker_fingerprint=broker_fingerprint, identity=known)
+            with _opened(opener, open_with) as artifact:
+                keys = artifact.streams.wrapped(wrap)
+        elif broker is None or broker_fingerprint is None or key is not None or recipients:
+            raise UsageError(
+                "the data key is needed to wrap it for others",
+                remedy="Name --open-with; or only --broker and --broker-fingerprint, to follow a rotated key.",
+            )
+        else:
+            wrapped = broker_client(broker, broker_fingerprint, Path(known)).rewrap(opener.wrapped)
+            keys = KeyWrap(broker=wrapped, recipients=opener.header.keys.recipients)
+        made = rewrap(registry, opener.manifest, keys, signer=signer, tag=tag)
     if as_json:
         output.print_json({"digest": made.digest, "before": opener.digest, "reference": reference})
     else:
@@ -87,7 +88,9 @@ def rewrap_command(
 @click.command("rekey", short_help="encrypt an artifact anew, under another data key")
 @click.argument("reference")
 @click.argument("target")
-@_IDENTITY
+@identity_option
+@certificate_option
+@_BROKER_IDENTITY
 @click.option(
     "--open-with", required=True, metavar="FILE", help="Your recipient's private key, which opens the old one."
 )
@@ -100,7 +103,9 @@ def rewrap_command(
 def rekey_command(
     reference: str,
     target: str,
-    identity: Path,
+    identity: str,
+    certificates: tuple[str, ...],
+    broker_identity: str | None,
     open_with: str,
     key: str | None,
     broker: str | None,
@@ -114,22 +119,24 @@ def rekey_command(
 
     For when somebody who held its data key is distrusted. Copies of the old one still open under the old key.
     """
+    from strongroom.sealed.open import Opener
     from strongroom.sealed.registries import from_reference
     from strongroom.sealed.rotate import rekey
 
-    signer = private_from_pem(output.read_file(identity))
-    wrap = wrapping(recipients, key=key, broker=broker, broker_fingerprint=broker_fingerprint, identity=identity)
+    wrap = wrapping(
+        recipients,
+        key=key,
+        broker=broker,
+        broker_fingerprint=broker_fingerprint,
+        identity=broker_identity or identity,
+    )
     place, tag = from_reference(target)
-    with _opened(reference, signer, open_with, floor) as artifact:
-        made = rekey(
-            artifact,
-            place,
-            wrap=wrap,
-            signer=signer,
-            tag=tag,
-            progress=output.Progress("encrypting anew", quiet=as_json),
-        )
-        before = artifact.digest
+    progress = output.Progress("encrypting anew", quiet=as_json)
+    with opened_signer(identity, certificates) as signer:
+        opener = Opener(*from_reference(reference), signer_public=signer.public, floor=floor_of(floor))
+        with _opened(opener, open_with) as artifact:
+            made = rekey(artifact, place, wrap=wrap, signer=signer, tag=tag, progress=progress)
+    before = opener.digest
     header = made.manifest.header
     if as_json:
         told = {"line": header.line.hex(), "edition": header.edition}
@@ -138,11 +145,8 @@ def rekey_command(
         click.echo(f"{target}\n{made.digest}\nfloor {header.line.hex()}:{header.edition} shuts older editions out")
 
 
-def _opened(reference: str, signer: SigningKey, open_with: str, floor: str | None) -> OpenedArtifact:
+def _opened(opener: Opener, open_with: str) -> OpenedArtifact:
     from strongroom.crypto.hpke import ReleaseKey
-    from strongroom.sealed.open import Opener
-    from strongroom.sealed.registries import from_reference
     from strongroom.sealed.wrapping import unwrap
 
-    opener = Opener(*from_reference(reference), signer_public=signer.public_key(), floor=floor_of(floor))
     return opener.open(unwrap(opener.header, ReleaseKey.from_bytes(output.read_file(open_with))))

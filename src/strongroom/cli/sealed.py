@@ -10,14 +10,16 @@ import click
 
 from strongroom.cli import output
 from strongroom.cli.remote import broker_client
+from strongroom.cli.signing import certificate_option, identity_option, opened_signer, read_trust, signed_by_options
+from strongroom.crypto import pkcs11uri
 from strongroom.crypto.hpke import RELEASE_PUBLIC_BYTES
-from strongroom.crypto.signatures import private_from_pem, public_from_pem
 from strongroom.errors import Unreadable, UsageError
 from strongroom.records.artifact import ArtifactKind, KeyWrap
 from strongroom.records.release import Edition
 
 if TYPE_CHECKING:
     from strongroom.sealed.open import Floor
+    from strongroom.sealed.signing import Signer
     from strongroom.sealed.wrapping import Wrap
 
 KINDS = click.Choice([kind.value for kind in ArtifactKind])
@@ -26,12 +28,14 @@ KINDS = click.Choice([kind.value for kind in ArtifactKind])
 @click.command("seal", short_help="seal a folder or file: encrypted, signed, in a registry")
 @click.argument("source", type=click.Path(exists=True, path_type=Path))
 @click.argument("reference")
-@click.option(
-    "--identity", required=True, type=click.Path(dir_okay=False, path_type=Path), help="Your private key; it signs."
-)
+@identity_option
+@certificate_option
 @click.option("--key", help="A wrapping key at a broker (`keys create`): workers get the data key by proof.")
 @click.option("--broker", metavar="URL")
 @click.option("--broker-fingerprint", metavar="DIGEST")
+@click.option(
+    "--broker-identity", metavar="FILE", help="Your private key at the broker, where --identity is not in a file."
+)
 @click.option(
     "--recipient", "recipients", multiple=True, metavar="FILE", help="Public key of who can open it without a broker."
 )
@@ -44,10 +48,12 @@ KINDS = click.Choice([kind.value for kind in ArtifactKind])
 def seal_command(
     source: Path,
     reference: str,
-    identity: Path,
+    identity: str,
+    certificates: tuple[str, ...],
     key: str | None,
     broker: str | None,
     broker_fingerprint: str | None,
+    broker_identity: str | None,
     recipients: tuple[str, ...],
     kind: str,
     follows: str | None,
@@ -56,27 +62,29 @@ def seal_command(
     as_json: bool,
 ) -> None:
     """Seal SOURCE (a folder or a file) into the registry at REFERENCE (dir:PATH[:TAG]), encrypted and signed."""
-    from strongroom.sealed.open import Opener
     from strongroom.sealed.registries import from_reference
     from strongroom.sealed.seal import seal
 
-    signer = private_from_pem(output.read_file(identity))
-    wrap = wrapping(recipients, key=key, broker=broker, broker_fingerprint=broker_fingerprint, identity=identity)
-    before = None
-    if follows is not None:
-        before = Opener(*from_reference(follows), signer_public=signer.public_key()).header.of
-    registry, tag = from_reference(reference)
-    made = seal(
-        source,
-        registry,
-        kind=ArtifactKind(kind),
-        wrap=wrap,
-        signer=signer,
-        tag=tag,
-        pad_to=pad_to,
-        follows=before,
-        progress=output.Progress("sealing", quiet=as_json),
+    wrap = wrapping(
+        recipients,
+        key=key,
+        broker=broker,
+        broker_fingerprint=broker_fingerprint,
+        identity=broker_identity or identity,
     )
+    registry, tag = from_reference(reference)
+    with opened_signer(identity, certificates) as signer:
+        made = seal(
+            source,
+            registry,
+            kind=ArtifactKind(kind),
+            wrap=wrap,
+            signer=signer,
+            tag=tag,
+            pad_to=pad_to,
+            follows=None if follows is None else _edition_of(follows, signer),
+            progress=output.Progress("sealing", quiet=as_json),
+        )
     files = [{"path": file.path, "size": file.size} for file in made.index.files]
     if as_json:
         output.print_json({"digest": made.digest, "reference": reference, "files": files})
@@ -86,7 +94,7 @@ def seal_command(
 
 
 def wrapping(
-    recipients: tuple[str, ...], *, key: str | None, broker: str | None, broker_fingerprint: str | None, identity: Path
+    recipients: tuple[str, ...], *, key: str | None, broker: str | None, broker_fingerprint: str | None, identity: str
 ) -> Wrap:
     """How the data key can be had again, as the options say. Raises `UsageError` where nobody could have it."""
     from strongroom.sealed.wrapping import wrap_to
@@ -96,15 +104,25 @@ def wrapping(
         raise UsageError("nobody could open this", remedy="Name a --key at a broker, or a --recipient.")
     if key is not None and (broker is None or broker_fingerprint is None):
         raise UsageError("a --key lies at a broker", remedy="Name it with --broker and --broker-fingerprint.")
+    if key is not None and pkcs11uri.is_uri(identity):
+        raise UsageError("the broker knows you by a key in a file", remedy="Name it with --broker-identity.")
 
     def wrap(of: Edition, data_key: bytes) -> KeyWrap:
         found = boxes(of, data_key).recipients if boxes else ()
         if key is None or broker is None or broker_fingerprint is None:
             return KeyWrap(broker=None, recipients=found)
-        wrapped = broker_client(broker, broker_fingerprint, identity).wrap(key, of, data_key)
+        wrapped = broker_client(broker, broker_fingerprint, Path(identity)).wrap(key, of, data_key)
         return KeyWrap(broker=wrapped, recipients=found)
 
     return wrap
+
+
+def _edition_of(reference: str, signer: Signer) -> Edition:
+    """The artifact at `reference`, which the same signer signed."""
+    from strongroom.sealed.open import Opener
+    from strongroom.sealed.registries import from_reference
+
+    return Opener(*from_reference(reference), signer_public=signer.public).header.of
 
 
 def _recipient(path: str) -> bytes:
@@ -143,10 +161,21 @@ def floor_of(text: str | None) -> Floor | None:
 @click.option(
     "--key", required=True, metavar="FILE", help="Your recipient's private key (`keys new --kind recipient`)."
 )
-@click.option("--signer", required=True, metavar="FILE", help="Public key of who sealed it.")
+@signed_by_options
 @floor_option
 @output.json_option
-def open_command(reference: str, target: Path, key: str, signer: str, floor: str | None, *, as_json: bool) -> None:
+def open_command(
+    reference: str,
+    target: Path,
+    key: str,
+    signer: str | None,
+    roots: tuple[str, ...],
+    subject: str | None,
+    at: int | None,
+    floor: str | None,
+    *,
+    as_json: bool,
+) -> None:
     """Open an artifact that is sealed to you into the new folder TARGET."""
     from strongroom.crypto.hpke import ReleaseKey
     from strongroom.sealed.open import Opener
@@ -154,7 +183,10 @@ def open_command(reference: str, target: Path, key: str, signer: str, floor: str
     from strongroom.sealed.wrapping import unwrap
 
     registry, tag = from_reference(reference)
-    opener = Opener(registry, tag, signer_public=public_from_pem(output.read_file(signer)), floor=floor_of(floor))
+    trust = read_trust(signer, roots, subject, at)
+    if trust is None:
+        raise UsageError("nobody is trusted to have sealed this", remedy="Name --signer, or --root with --subject.")
+    opener = Opener(registry, tag, signer_public=trust, floor=floor_of(floor))
     data_key = unwrap(opener.header, ReleaseKey.from_bytes(output.read_file(key)))
     with opener.open(data_key) as artifact:
         artifact.into_directory(target, progress=output.Progress("opening", quiet=as_json))
@@ -167,15 +199,16 @@ def open_command(reference: str, target: Path, key: str, signer: str, floor: str
 
 @click.command("inspect", short_help="what anybody can see of an artifact without a key")
 @click.argument("reference")
-@click.option("--signer", metavar="FILE", help="Public key whose signature it must bear.")
+@signed_by_options
 @output.json_option
-def inspect_command(reference: str, signer: str | None, *, as_json: bool) -> None:
-    """Say what anybody can see of an artifact without a key. Exit 1 if --signer did not sign it."""
+def inspect_command(
+    reference: str, signer: str | None, roots: tuple[str, ...], subject: str | None, at: int | None, *, as_json: bool
+) -> None:
+    """Say what anybody can see of an artifact without a key. Exit 1 if who is named did not sign it."""
     from strongroom.sealed.open import inspect
     from strongroom.sealed.registries import from_reference
 
-    public = public_from_pem(output.read_file(signer)) if signer else None
-    found = inspect(*from_reference(reference), signer_public=public)
+    found = inspect(*from_reference(reference), signer_public=read_trust(signer, roots, subject, at))
     facts = {
         "digest": found.digest,
         "kind": found.kind.value,

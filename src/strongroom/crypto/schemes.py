@@ -18,7 +18,6 @@ from cryptography.x509.oid import SignatureAlgorithmOID
 PublicKey: TypeAlias = ec.EllipticCurvePublicKey | rsa.RSAPublicKey
 
 _SEQUENCE = 0x30
-_P256_SHA256, _P384_SHA384 = ec.ECDSA(hashes.SHA256()), ec.ECDSA(hashes.SHA384())
 _PSS_BITS = 4096
 _PSS_SALT = 48
 # What the parser may raise on foreign bytes; its warnings too, where a program turns warnings into errors.
@@ -80,6 +79,13 @@ _ECDSA: dict[tuple[x509.ObjectIdentifier, str], Scheme] = {
     (SignatureAlgorithmOID.ECDSA_WITH_SHA384, "secp384r1"): Scheme.ECDSA_P384_SHA384,
     (SignatureAlgorithmOID.ECDSA_WITH_SHA512, "secp521r1"): Scheme.ECDSA_P521_SHA512,
 }
+_WITH: dict[Scheme, ec.ECDSA] = {
+    Scheme.ECDSA_P256_SHA256: ec.ECDSA(hashes.SHA256()),
+    Scheme.ECDSA_P384_SHA256: ec.ECDSA(hashes.SHA256()),
+    Scheme.ECDSA_P521_SHA256: ec.ECDSA(hashes.SHA256()),
+    Scheme.ECDSA_P384_SHA384: ec.ECDSA(hashes.SHA384()),
+    Scheme.ECDSA_P521_SHA512: ec.ECDSA(hashes.SHA512()),
+}
 _RSA: dict[x509.ObjectIdentifier, Scheme] = {
     SignatureAlgorithmOID.RSA_WITH_SHA256: Scheme.RSA_SHA256,
     SignatureAlgorithmOID.RSA_WITH_SHA384: Scheme.RSA_SHA384,
@@ -87,13 +93,14 @@ _RSA: dict[x509.ObjectIdentifier, Scheme] = {
 }
 
 
-def is_signed(der: bytes, signature: bytes, key: PublicKey) -> bool:
-    """Whether `signature` is one of `key`, elliptic and with the hash as long as its curve, over a certificate or a CRL.
+def is_signed(der: bytes, signature: bytes, key: PublicKey, scheme: Scheme) -> bool:
+    """Whether `signature` is one of `key`, which is elliptic, by `scheme` over a certificate or a CRL.
 
     The signed part is the first element. The algorithm, its first sequence, behind the version and a certificate's serial
     number, is the one named outside (RFC 5280 sections 4.1.1.2 and 5.1.1.2).
     """
-    if not isinstance(key, ec.EllipticCurvePublicKey):
+    algorithm = _WITH.get(scheme)
+    if not isinstance(key, ec.EllipticCurvePublicKey) or algorithm is None:
         return False
     start, _ = _inside(der, 0)
     inner, end = _inside(der, start)
@@ -104,7 +111,7 @@ def is_signed(der: bytes, signature: bytes, key: PublicKey) -> bool:
     if der[inner:stated] != der[end:outer]:
         return False
     try:
-        key.verify(signature, der[start:end], _P256_SHA256 if key.curve.name == "secp256r1" else _P384_SHA384)
+        key.verify(signature, der[start:end], algorithm)
     except InvalidSignature:
         return False
     return True

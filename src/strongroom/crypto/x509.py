@@ -236,9 +236,9 @@ def check_crl(
     if any(extension.critical for extension in crl.extensions):
         raise SignatureInvalid("the CRL has a critical extension that is not understood")
     key = any_key(issuer)
-    _check_scheme(crl, key, hierarchy, "the CRL")
+    scheme = _check_scheme(crl, key, hierarchy, "the CRL")
     try:
-        holds = crl.is_signature_valid(key) if der is None else is_signed(der, crl.signature, key)
+        holds = crl.is_signature_valid(key) if der is None else is_signed(der, crl.signature, key, scheme)
     except UNPARSABLE:
         holds = False
     if not holds:
@@ -352,17 +352,17 @@ def _check_critical(certificate: x509.Certificate, hierarchy: Hierarchy) -> None
 
 def _check_signature(certificate: x509.Certificate, issuer: x509.Certificate, hierarchy: Hierarchy) -> None:
     key = any_key(issuer)
-    _check_scheme(certificate, key, hierarchy, certificate)
-    if not _is_issued(certificate, issuer, key):
+    scheme = _check_scheme(certificate, key, hierarchy, certificate)
+    if not _is_issued(certificate, issuer, key, scheme):
         raise SignatureInvalid(f"{_name(certificate)} was not issued by {_name(issuer)}")
 
 
-def _is_issued(certificate: x509.Certificate, issuer: x509.Certificate, key: PublicKey) -> bool:
+def _is_issued(certificate: x509.Certificate, issuer: x509.Certificate, key: PublicKey, scheme: Scheme) -> bool:
     """Whether names, inner and outer algorithm, and signature fit; `key` is the issuer's, which is read once."""
     try:
         if isinstance(key, ec.EllipticCurvePublicKey):
             same = certificate.issuer.public_bytes() == issuer.subject.public_bytes()
-            return same and is_signed(certificate.public_bytes(Encoding.DER), certificate.signature, key)
+            return same and is_signed(certificate.public_bytes(Encoding.DER), certificate.signature, key, scheme)
         certificate.verify_directly_issued_by(issuer)
     except (InvalidSignature, *UNPARSABLE):
         return False
@@ -374,11 +374,13 @@ def _check_scheme(
     key: PublicKey,
     hierarchy: Hierarchy,
     what: str | x509.Certificate,
-) -> None:
-    if scheme_of(signed, key) not in hierarchy.schemes:
+) -> Scheme:
+    scheme = scheme_of(signed, key)
+    if scheme is None or scheme not in hierarchy.schemes:
         admitted = " or ".join(sorted(scheme.value for scheme in hierarchy.schemes))
         name = what if isinstance(what, str) else _name(what)
         raise SignatureInvalid(f"{name} is not signed with {admitted}")
+    return scheme
 
 
 def _check_validity(certificate: x509.Certificate, now: int) -> None:
