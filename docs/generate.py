@@ -71,6 +71,7 @@ CHECKS: Mapping[str, str] = {
     "policy.configuration": "the configuration is one that the policy admits",
     "policy.launch_spec": "the launch specification is one that the policy admits",
     "policy.artifacts": "every artifact that is named is one that the policy admits",
+    "policy.provenance": "a signer whom the policy names says that a builder it names made the image",
     "policy.level": "the level is one that the policy admits",
     "policy.tdx.mrseam": "the TDX module's measurement is admitted",
     "policy.tdx.mrsignerseam": "the TDX module's signer is admitted",

@@ -44,7 +44,7 @@ BLOCK = re.compile(r"^```(\w*)\n(.*?)^```$", re.MULTILINE | re.DOTALL)
 BY_HAND = "# by hand:"
 PORT = re.compile(r"(?<=127\.0\.0\.1:)8\d{3}\b")
 HOSTS = {"127.0.0.1", "example.org", "localhost"}
-SPECIFICATIONS = {"github.com", "developers.google.com", "model_signing", "arm.com"}
+SPECIFICATIONS = {"github.com", "developers.google.com", "model_signing", "arm.com", "in-toto.io", "slsa.dev"}
 """Where formats that are not ours are specified; nothing is fetched from there."""
 
 

@@ -14,6 +14,7 @@ from collections.abc import Sequence
 from strongroom.appraisal import statement as stated
 from strongroom.appraisal.custody import check_custody
 from strongroom.appraisal.kinds import Kind, kind_of
+from strongroom.appraisal.provenance import check_provenance
 from strongroom.appraisal.signed import NOTHING, Known
 from strongroom.errors import AppraisalRefused
 from strongroom.records import binding
@@ -36,7 +37,7 @@ def appraise(
 ) -> Verdict:
     """Judge `bundle` at `now` (Unix seconds) for the nonce and purpose that the caller itself chose.
 
-    `known` are the signed reference values and custody lists that the caller has; the policy says whose count.
+    `known` are the signed reference values, custody lists and provenance that the caller has; the policy says whose count.
 
     The verdict lists every check; whether it accepts is `Verdict.accepted`. Raises `MalformedEvidence` if the quote does not
     parse or is of a kind that has no verifier. The caller's duty that remains: the nonce is its own and was never used before.
@@ -62,6 +63,7 @@ def appraise(
 
     # (4) What we want: the policy's members, one by one.
     checks += stated.check_wanted(evidence.statement, policy)
+    checks.append(check_provenance(evidence.statement.image, known.provenance, policy.provenance))
     checks += kind.wanted(genuine, policy)
     checks += check_custody(genuine.claims, kind.machine, known.custody, policy.custody, now=now)
 

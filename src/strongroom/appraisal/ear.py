@@ -24,7 +24,7 @@ _KIND = "|".join(KINDS)
 VECTOR = {
     "instance-identity": rf"binding\.|policy\.custody\.|({_KIND})\.(anchor|root|pck|chain|leaf|ak|cpak|crl)",
     "configuration": rf"policy\.({_KIND})\b|statement\.launch_spec|policy\.(configuration|launch_spec)",
-    "executables": r"statement\.image",
+    "executables": r"statement\.image|policy\.provenance",
     "runtime-opaque": r"events\.|statement\.events|policy\.(artifacts|workload)",
     "hardware": rf"({_KIND})\.|policy\.level",
 }

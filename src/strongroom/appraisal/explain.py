@@ -34,6 +34,10 @@ CAUSES: tuple[tuple[str, str], ...] = (
     ("statement.launch_spec", "the machine was launched from another specification"),
     ("statement.events", "what the worker says it opened is not what it measured"),
     ("events.replay", "an event was left out, added or changed"),
+    (
+        "policy.provenance",
+        "nobody whom the policy names says that a builder it names made this image; give its provenance",
+    ),
     ("policy.artifacts", "an artifact is open there that the policy does not name"),
     ("policy.configuration", "the worker was configured otherwise: another broker, engine or setting"),
     ("policy.level", "the place protects less (or other) than the policy demands"),

@@ -14,7 +14,7 @@ from strongroom.crypto.signatures import PublicKey, SigningKey, open_envelope, s
 from strongroom.errors import MalformedRecord
 from strongroom.records import codec
 from strongroom.records.envelope import Envelope
-from strongroom.records.policy import KINDS, CustodyPolicy, Policy, Reference, Requirement
+from strongroom.records.policy import KINDS, CustodyPolicy, Policy, ProvenancePolicy, Reference, Requirement
 from strongroom.records.verdict import Level
 
 PAYLOAD_TYPE = "application/vnd.strongroom.policy.v1+json"
@@ -50,7 +50,7 @@ def to_toml(policy: Policy) -> str:
     del value["type"]
     tables = {kind: members for kind in KINDS if (members := value.pop(kind)) is not None}
     references = value.pop("references") or None
-    tables = {"custody": value.pop("custody"), **tables}
+    tables = {"custody": value.pop("custody"), "provenance": value.pop("provenance"), **tables}
     lines = [f"{name} = {_toml(member)}" for name, member in value.items()]
     if references is None:
         lines.append("references = []")
@@ -99,6 +99,7 @@ def template(
             sites=Requirement(any=reason),
             jurisdictions=Requirement(any=reason),
         ),
+        provenance=ProvenancePolicy(signers=Requirement(any=reason), builders=Requirement(any=reason)),
         workload=Requirement(one_of=(workload,)),
         artifacts=Requirement(one_of=tuple(artifacts)),
         configuration=Requirement(any=reason),

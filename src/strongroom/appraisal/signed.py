@@ -1,4 +1,4 @@
-"""What others sign for an appraisal: builders' reference values, custodians' lists of machines.
+"""What others sign for an appraisal: builders' reference values and provenance, custodians' lists of machines.
 
 Knows: payload types, and that a signature is checked before a word is read. Does not know: whose word counts (the policy
 says), or where the files come from.
@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from strongroom.appraisal.provenance import Provenance
 from strongroom.crypto.signatures import PublicKey, SigningKey, fingerprint, open_envelope, sign_envelope
 from strongroom.records import codec
 from strongroom.records.digest import Digest
@@ -24,6 +25,7 @@ class Known:
 
     references: tuple[tuple[Digest, ReferenceValues], ...] = ()
     custody: tuple[tuple[Digest, CustodyList], ...] = ()
+    provenance: tuple[tuple[Digest, Provenance], ...] = ()
 
 
 NOTHING = Known()

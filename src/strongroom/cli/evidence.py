@@ -188,7 +188,7 @@ def verify(
         nonce=_nonce(nonce) if nonce else evidence.nonce,
         purpose=evidence.purpose,
         now=now,
-        known=read_known(given["references"], given["custody"], given["signers"]),
+        known=read_known(given["references"], given["custody"], given["provenance"], given["signers"]),
     )
     note = "accepted" if nonce else "accepted, freshness not judged"
     _finish(verdict, accepted=verdict.accepted, note=note, **told)

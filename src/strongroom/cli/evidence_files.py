@@ -12,6 +12,7 @@ from typing import TypeVar
 
 from strongroom.appraisal import formats
 from strongroom.appraisal.pile import Pile
+from strongroom.appraisal.provenance import open_provenance
 from strongroom.appraisal.signed import Known, open_custody, open_references
 from strongroom.cli import output
 from strongroom.crypto.signatures import PublicKey, public_from_pem
@@ -58,12 +59,15 @@ def read_collateral(paths: Sequence[str], now: int) -> Pile:
     return pile
 
 
-def read_known(references: Sequence[str], custody: Sequence[str], signers: Sequence[str]) -> Known:
-    """Signed reference values and custody lists, each opened with the key among `signers` that signed it."""
+def read_known(
+    references: Sequence[str], custody: Sequence[str], provenance: Sequence[str], signers: Sequence[str]
+) -> Known:
+    """Signed reference values, custody lists and provenance, each opened with the key among `signers` that signed it."""
     keys = [public_from_pem(output.read_file(path)) for path in signers]
     return Known(
         references=tuple(_open(path, keys, open_references) for path in references),
         custody=tuple(_open(path, keys, open_custody) for path in custody),
+        provenance=tuple(_open(path, keys, open_provenance) for path in provenance),
     )
 
 

@@ -169,7 +169,7 @@ def verify(
             anchors=load_anchors(trust["anchor"], enrollers=trust["enrollers"]),
             broker=digest(broker_fingerprint) if broker_fingerprint else None,
             accept_simulated=trust["accept_simulated"],
-            known=read_known(trust["references"], trust["custody"], trust["signers"]),
+            known=read_known(trust["references"], trust["custody"], trust["provenance"], trust["signers"]),
         ),
     )
     facts = {

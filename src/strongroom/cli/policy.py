@@ -170,7 +170,7 @@ def put(path: str, broker: str, broker_fingerprint: str, identity: Path, *, as_j
 def explain_command(evidence: str, policy: str, at: int | None, *, as_json: bool, **given: Any) -> None:
     """Say which checks EVIDENCE does not pass under a policy, what usually makes them fail, and which input differs."""
     bundle = _bundle(evidence)
-    known = read_known(given["references"], given["custody"], given["signers"])
+    known = read_known(given["references"], given["custody"], given["provenance"], given["signers"])
     verdict = appraise(
         bundle,
         policy=load_policy(policy, given["owner"]),

@@ -49,6 +49,7 @@ broker_options = _options(
 signed_options = _options(
     click.option("--references", multiple=True, metavar="FILE", help="Signed reference values."),
     click.option("--custody", multiple=True, metavar="FILE", help="Signed custody lists."),
+    click.option("--provenance", multiple=True, metavar="FILE", help="Signed SLSA provenance of images."),
     click.option("--signer-key", "signers", multiple=True, metavar="FILE", help="Public keys of who signed these."),
     click.option(
         "--enroller",

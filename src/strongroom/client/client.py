@@ -60,7 +60,7 @@ class _Desk:
         `url` of the worker or of what stands before it; `policy` as a record or a TOML file of your own; `anchor` the PEM file
         of an installation root (simulated TEEs); `enrollers` the public keys (PEM files) of who enrols TPMs; `broker` the
         fingerprint of the broker that must have released the keys.
-        `known` are signed reference values and custody lists (`appraisal.signed`).
+        `known` are signed reference values, custody lists and provenance (`appraisal.signed`).
         `on_receipt` is given each answer's receipt document once it was checked, before the answer's end.
         """
         self.url = url.rstrip("/")

@@ -28,7 +28,7 @@ from strongroom.tee.anchors import TrustAnchor
 class Trust:
     """What a user holds before any worker is met: the policy, the anchors, the broker's fingerprint, and how far they go.
 
-    `known` are signed reference values and custody lists; the policy says whose count.
+    `known` are signed reference values, custody lists and provenance; the policy says whose count.
     """
 
     policy: Policy

@@ -29,7 +29,7 @@ def open_broker(
 ) -> Broker:
     """The broker whose state lies in `directory`, made there at the first start.
 
-    `known` are signed reference values and custody lists; policies say whose count.
+    `known` are signed reference values, custody lists and provenance; policies say whose count.
 
     Raises `UsageError` or `SimulationNotAccepted` (see `profile`), `FileUnreadable` (keys) or `StoreUnavailable`
     (database).

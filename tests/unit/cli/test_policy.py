@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import replace
@@ -11,10 +12,12 @@ from typing import Any
 import pytest
 
 from strongroom.appraisal.kinds import KINDS
-from strongroom.appraisal.policies import from_toml
+from strongroom.appraisal.policies import from_toml, to_toml
+from strongroom.crypto.signatures import fingerprint, generate_ed25519, public_to_pem, sign_envelope
 from strongroom.records import codec
 from strongroom.records.evidence import EvidenceBundle
 from strongroom.records.policy import KINDS as SECTIONS
+from strongroom.records.policy import Policy, ProvenancePolicy, Requirement
 from strongroom_sim.conformance import Subject
 from strongroom_sim.subjects import Hardware, subjects
 
@@ -39,3 +42,40 @@ def test_a_new_policy_asks_for_the_kind_of_the_evidence_that_it_begins_with(
     sections = {name for name in SECTIONS if getattr(policy, name) is not None}
     cloud, _, hardware = kind.rpartition("-")
     assert sections == ({hardware, "tpm"} if cloud else {kind})
+
+
+BUILDER = "https://example.org/ci"
+
+
+def test_explain_says_whether_the_images_provenance_was_given(
+    strongroom: Callable[..., Any], tmp_path: Path, pytestconfig: pytest.Config
+):
+    golden, platform = pytestconfig.rootpath / "tests" / "golden", generate_ed25519()
+    policy = codec.decode(Policy, (golden / "policy.json").read_bytes())
+    bundle = codec.decode(EvidenceBundle, (golden / "evidence-bundle.json").read_bytes())
+    signers = Requirement((fingerprint(platform.public_key()),))
+    asked = replace(policy, provenance=ProvenancePolicy(signers, Requirement((BUILDER,))))
+    (tmp_path / "policy.toml").write_text(to_toml(asked))
+    (tmp_path / "platform.pub").write_bytes(public_to_pem(platform.public_key()))
+    statement = {
+        "_type": "https://in-toto.io/Statement/v1",
+        "subject": [{"digest": {"sha256": bundle.evidence.statement.image.removeprefix("sha256:")}}],
+        "predicateType": "https://slsa.dev/provenance/v1",
+        "predicate": {"runDetails": {"builder": {"id": BUILDER}}},
+    }
+    signed = sign_envelope("application/vnd.in-toto+json", json.dumps(statement).encode(), platform)
+    (tmp_path / "provenance.json").write_bytes(signed.to_bytes())
+    at = json.loads((golden / "verdict.json").read_bytes())["time"]
+    words = ("policy", "explain", golden / "evidence-bundle.json", "--policy", tmp_path / "policy.toml")
+    words = (*words, "--anchor", golden / "root.pem", "--at", str(at), "--json")
+    given = ("--provenance", tmp_path / "provenance.json")
+    without = strongroom(*words)
+    assert without.code == 1
+    assert [(found["id"], found["status"]) for found in without.document["failed"]] == [
+        ("policy.provenance", "not-run")
+    ]
+    assert "give its provenance" in without.document["failed"][0]["cause"]
+    assert strongroom(*words, *given, "--signer-key", tmp_path / "platform.pub").document["accepted"] is True
+    assert strongroom(*words, *given).error == "usage"
+    (tmp_path / "other.pub").write_bytes(public_to_pem(generate_ed25519().public_key()))
+    assert strongroom(*words, *given, "--signer-key", tmp_path / "other.pub").error == "signature.invalid"

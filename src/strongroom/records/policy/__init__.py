@@ -26,6 +26,7 @@ __all__ = [
     "CustodyPolicy",
     "NitroPolicy",
     "Policy",
+    "ProvenancePolicy",
     "Reference",
     "Requirement",
     "SgxPolicy",
@@ -64,6 +65,18 @@ class CustodyPolicy:
 
 
 @dataclass(frozen=True, slots=True)
+class ProvenancePolicy:
+    """Who must have built the image that runs, by SLSA provenance.
+
+    `signers` are the fingerprints of the keys whose provenance counts, any with a reason where nobody is asked; `builders`
+    the ids of the build platforms that may stand in it.
+    """
+
+    signers: Requirement
+    builders: Requirement
+
+
+@dataclass(frozen=True, slots=True)
 class Policy:
     """One owner's policy. `version` never goes back. `levels` names what is accepted, `simulated` only by name.
 
@@ -79,6 +92,7 @@ class Policy:
     references: tuple[Reference, ...]
     builders: tuple[Signer, ...]
     custody: CustodyPolicy
+    provenance: ProvenancePolicy
     revocation: Requirement
     workload: Requirement
     artifacts: Requirement
