@@ -87,3 +87,53 @@ def pytest_runtest_setup(item: pytest.Item) -> None:
         for program in marker.args:
             if not is_there(program):
                 pytest.skip(f"{'missing program' if is_built(program) else NOT_BUILT}: {program}")
+
+
+@pytest.fixture(scope="session")
+def web_certificate(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path, Path]:
+    """Chain, key and root of a web server `pcs.invalid`, under a CA that nobody knows."""
+    from datetime import UTC, datetime, timedelta
+
+    from cryptography import x509 as certificates
+    from cryptography.hazmat.primitives import hashes, serialization
+    from cryptography.hazmat.primitives.asymmetric import ec
+    from cryptography.x509.oid import NameOID
+
+    folder = tmp_path_factory.mktemp("web")
+    keys = [ec.generate_private_key(ec.SECP256R1()) for _ in range(2)]
+    names = [certificates.Name([certificates.NameAttribute(NameOID.COMMON_NAME, n)]) for n in ("CA", "pcs.invalid")]
+    start = datetime.now(UTC) - timedelta(days=1)
+
+    def certificate(own: int) -> certificates.Certificate:
+        usage = dict.fromkeys(
+            ("content_commitment", "key_encipherment", "data_encipherment", "key_agreement", "encipher_only",
+             "decipher_only"), False,
+        )  # fmt: skip
+        return (
+            certificates.CertificateBuilder()
+            .subject_name(names[own])
+            .issuer_name(names[0])
+            .public_key(keys[own].public_key())
+            .serial_number(certificates.random_serial_number())
+            .not_valid_before(start)
+            .not_valid_after(start + timedelta(days=30))
+            .add_extension(certificates.BasicConstraints(ca=own == 0, path_length=None), critical=True)
+            .add_extension(
+                certificates.KeyUsage(
+                    digital_signature=own == 1, key_cert_sign=own == 0, crl_sign=own == 0, **usage
+                ), critical=True,
+            )
+            .add_extension(certificates.SubjectKeyIdentifier.from_public_key(keys[own].public_key()), critical=False)
+            .add_extension(
+                certificates.AuthorityKeyIdentifier.from_issuer_public_key(keys[0].public_key()), critical=False
+            )
+            .add_extension(certificates.SubjectAlternativeName([certificates.DNSName("pcs.invalid")]), critical=False)
+            .sign(keys[0], hashes.SHA256())
+        )  # fmt: skip
+
+    chain, key, root = folder / "chain.pem", folder / "key.pem", folder / "root.pem"
+    pem = serialization.Encoding.PEM
+    root.write_bytes(certificate(0).public_bytes(pem))
+    chain.write_bytes(certificate(1).public_bytes(pem))
+    key.write_bytes(keys[1].private_bytes(pem, serialization.PrivateFormat.PKCS8, serialization.NoEncryption()))
+    return chain, key, root

@@ -61,7 +61,7 @@ def seal_command(
     *,
     as_json: bool,
 ) -> None:
-    """Seal SOURCE (a folder or a file) into the registry at REFERENCE (dir:PATH[:TAG]), encrypted and signed."""
+    """Seal SOURCE (a folder or a file) into the registry at REFERENCE (dir:PATH[:TAG], oci://HOST/NAME[:TAG]), encrypted and signed."""
     from strongroom.sealed.registries import from_reference
     from strongroom.sealed.seal import seal
 

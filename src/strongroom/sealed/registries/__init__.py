@@ -1,4 +1,4 @@
-"""Registries: where sealed artifacts lie. The port, and a file for each kind of place, chosen by a reference's scheme."""
+"""Registries: where sealed artifacts lie. The port, and a file or folder for each kind of place, by a reference's scheme."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ _S3 = re.compile(r"s3://(?P<bucket>[A-Za-z0-9._-]{3,255})/(?P<prefix>.+?)" + _TA
 
 
 def from_reference(text: str) -> tuple[Registry, str]:
-    """The registry that `text` names, and the tag or digest in it: `dir:PATH`, `dir:PATH:TAG`, `dir:PATH@sha256:HEX`.
+    """The registry that `text` names, and the tag or digest in it: `dir:PATH`, `oci://HOST/NAME`; `:TAG`, `@sha256:HEX`.
 
     So with `s3://BUCKET/PREFIX`. Raises `UsageError` for anything else, and where the scheme's extra is missing.
     """
@@ -30,7 +30,7 @@ def from_reference(text: str) -> tuple[Registry, str]:
     if found is None:
         raise UsageError(
             f"{text!r} is not a reference to a sealed artifact",
-            remedy="Write dir:PATH, dir:PATH:TAG or dir:PATH@sha256:HEX; likewise with s3://BUCKET/PREFIX.",
+            remedy="Write dir:PATH, dir:PATH:TAG or dir:PATH@sha256:HEX; likewise with oci://HOST/NAME and s3://BUCKET/PREFIX.",
         )
     return found
 
@@ -51,9 +51,15 @@ def _s3(text: str) -> tuple[Registry, str] | None:
     return S3Registry(Bucket.connect(found["bucket"], found["prefix"])), _name(found)
 
 
+def _oci(text: str) -> tuple[Registry, str]:
+    from strongroom.sealed.registries.oci import OciRegistry
+
+    return OciRegistry.from_reference(text)
+
+
 def _name(found: re.Match[str]) -> str:
     return found["digest"] or found["tag"] or DEFAULT_TAG
 
 
-SCHEMES: Mapping[str, Callable[[str], tuple[Registry, str] | None]] = {"dir": _directory, "s3": _s3}
+SCHEMES: Mapping[str, Callable[[str], tuple[Registry, str] | None]] = {"dir": _directory, "oci": _oci, "s3": _s3}
 """What reads a reference of each scheme; None for one that is not written as that scheme wants."""

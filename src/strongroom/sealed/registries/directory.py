@@ -36,11 +36,15 @@ from strongroom.sealed.registries.port import (
     IMAGE_MANIFEST,
     MAX_MANIFEST_BYTES,
     Descriptor,
+    UploadLost,
+    check_expected,
     checked,
     write_small,
 )
 
 _PARTIAL = ".partial-"
+_KNOWN = ".known-"
+_BLOCK = 1 << 20
 
 
 @dataclass(slots=True)
@@ -66,6 +70,8 @@ class FileWriter:
     folder: Path
     fd: int
     partial: Path
+    expected: Descriptor | None = None
+    taken_up: int = 0
     size: int = 0
     _hash: Any = field(default_factory=hashlib.sha256)
 
@@ -77,6 +83,13 @@ class FileWriter:
 
     def commit(self) -> tuple[Digest, int]:
         digest = Digest("sha256:" + self._hash.hexdigest())
+        try:
+            check_expected(self.expected, digest, self.size)
+        except SealBroken:
+            self.partial.unlink(missing_ok=True)  # nobody shall go on with it
+            if self.taken_up:
+                raise UploadLost("what an earlier attempt left of a blob was not its beginning") from None
+            raise
         with file_errors("a blob cannot be kept"):
             os.fsync(self.fd)
             self.partial.replace(self.folder / self._hash.hexdigest())
@@ -92,9 +105,8 @@ class DirectoryRegistry:
 
     @contextmanager
     def push_blob(self) -> Iterator[FileWriter]:
-        folder = self.root / "blobs" / "sha256"
+        folder = self._blobs()
         with file_errors(f"{self.root} cannot be written"):
-            folder.mkdir(parents=True, exist_ok=True)
             partial = folder / (_PARTIAL + os.urandom(8).hex())
             with _locked(folder):
                 _sweep(folder)
@@ -105,6 +117,39 @@ class DirectoryRegistry:
         finally:
             partial.unlink(missing_ok=True)
             os.close(fd)
+
+    @contextmanager
+    def push_known(self, descriptor: Descriptor) -> Iterator[FileWriter]:
+        """As the port has it; what is written stays under a name of its own if the writer ends early or is killed.
+
+        The next one takes it up where it ends, after hashing it again. Somebody else who writes the same is not waited for.
+        """
+        folder = self._blobs()
+        partial = folder / (_KNOWN + descriptor.digest.removeprefix("sha256:"))
+        with file_errors(f"{self.root} cannot be written"):
+            fd = os.open(partial, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW | os.O_NONBLOCK, 0o644)
+        try:
+            if not _alone(fd, partial):
+                with self.push_blob() as other:
+                    other.expected = descriptor
+                    yield other
+                return
+            writer = FileWriter(folder, fd, partial, descriptor)
+            with file_errors("the beginning of a blob cannot be read"):
+                _take_up(writer, descriptor.size)
+            try:
+                yield writer
+            finally:
+                if writer.size == 0:
+                    partial.unlink(missing_ok=True)
+        finally:
+            os.close(fd)
+
+    def has_blob(self, descriptor: Descriptor) -> bool:
+        try:
+            return self._path(descriptor.digest).stat().st_size == descriptor.size
+        except OSError:
+            return False
 
     @contextmanager
     def open_blob(self, digest: Digest) -> Iterator[FileBlob]:
@@ -162,6 +207,13 @@ class DirectoryRegistry:
             with suppress(OSError):  # others keep something there
                 place.rmdir()
 
+    def _blobs(self) -> Path:
+        """The folder of blobs, which is there then."""
+        folder = self.root / "blobs" / "sha256"
+        with file_errors(f"{self.root} cannot be written"):
+            folder.mkdir(parents=True, exist_ok=True)
+        return folder
+
     def _path(self, digest: Digest) -> Path:
         return self.root / "blobs" / "sha256" / digest.removeprefix("sha256:")
 
@@ -200,8 +252,12 @@ def _locked(folder: Path) -> Iterator[None]:
 
 
 def _sweep(folder: Path) -> None:
-    """Remove what writers left that were killed: partial files that nobody holds locked. The folder is locked."""
-    for partial in folder.glob(_PARTIAL + "*"):
+    """Remove what writers left that were killed: partial files that nobody holds locked. The folder is locked.
+
+    What has a digest for a name waits for somebody to go on with it, unless the whole has come another way.
+    """
+    done = (partial for partial in folder.glob(_KNOWN + "*") if (folder / partial.name.removeprefix(_KNOWN)).exists())
+    for partial in (*folder.glob(_PARTIAL + "*"), *done):
         with suppress(OSError):
             fd = os.open(partial, os.O_RDONLY | os.O_CLOEXEC)
             try:
@@ -209,3 +265,22 @@ def _sweep(folder: Path) -> None:
                 partial.unlink()
             finally:
                 os.close(fd)
+
+
+def _alone(fd: int, partial: Path) -> bool:
+    """Whether we hold this file alone, and it is still the one by that name."""
+    try:
+        fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        return os.path.samestat(os.fstat(fd), partial.stat())
+    except OSError:
+        return False
+
+
+def _take_up(writer: FileWriter, limit: int) -> None:
+    """Go on at the end of what is there, its hash included; from the beginning, if that is more than there can be."""
+    if os.fstat(writer.fd).st_size > limit:
+        os.ftruncate(writer.fd, 0)
+    while block := os.read(writer.fd, _BLOCK):
+        writer._hash.update(block)  # noqa: SLF001 (one thing in two functions)
+        writer.size += len(block)
+    writer.taken_up = writer.size

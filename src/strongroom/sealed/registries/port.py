@@ -10,7 +10,7 @@ from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from typing import Any, Protocol
 
-from strongroom.errors import MalformedArtifact, SealBroken
+from strongroom.errors import MalformedArtifact, SealBroken, ServiceUnavailable
 from strongroom.records.digest import Digest, digest_bytes, is_digest
 
 MAX_MANIFEST_BYTES = 4 * 1024 * 1024
@@ -18,6 +18,10 @@ MAX_OBJECT_BYTES = 1 << 50
 
 IMAGE_MANIFEST = "application/vnd.oci.image.manifest.v1+json"
 IMAGE_INDEX = "application/vnd.oci.image.index.v1+json"
+
+
+class UploadLost(ServiceUnavailable):
+    """A place forgot a blob that was on its way; the same blob may be sent again from its beginning."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,6 +68,10 @@ class Blob(Protocol):
 class BlobWriter(Protocol):
     """A blob on its way in. It is kept by `commit`, and gone if that was not reached."""
 
+    @property
+    def size(self) -> int:
+        """How many bytes there are by now."""
+
     def write(self, data: memoryview | bytes, /) -> object: ...
 
     def commit(self) -> tuple[Digest, int]:
@@ -74,6 +82,16 @@ class Registry(Protocol):
     """A place that keeps blobs and manifests by digest, and names some manifests by tag."""
 
     def push_blob(self) -> AbstractContextManager[BlobWriter]: ...
+
+    def push_known(self, descriptor: Descriptor) -> AbstractContextManager[BlobWriter]:
+        """As `push_blob`, for a blob that is known before it comes; `commit` keeps no other, and raises `SealBroken`.
+
+        Of an earlier attempt `size` bytes may be there already; writing goes on after them. Raises `UploadLost` where it
+        has to begin again.
+        """
+
+    def has_blob(self, descriptor: Descriptor) -> bool:
+        """Whether the place says that it has this blob, in this size. A hint; its content is checked by who reads it."""
 
     def open_blob(self, digest: Digest) -> AbstractContextManager[Blob]:
         """Raises `FileUnreadable` if there is none."""
@@ -121,3 +139,9 @@ def checked(data: bytes, digest: Digest) -> bytes:
     if digest_bytes(data) != digest:
         raise SealBroken("a blob does not have the digest by which it is known", detail=digest)
     return data
+
+
+def check_expected(expected: Descriptor | None, digest: Digest, size: int) -> None:
+    """Raises `SealBroken` where something was to be written and something else was."""
+    if expected is not None and (digest, size) != (expected.digest, expected.size):
+        raise SealBroken("these bytes do not have the digest and size by which they are known", detail=expected.digest)

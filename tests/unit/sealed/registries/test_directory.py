@@ -177,7 +177,7 @@ def test_a_reference_names_a_folder_and_a_tag_or_digest(text: str, path: str, na
         "",
         "dir:",
         "models",
-        "oci://host/name:tag",
+        "oci://host",
         "s3://bucket",
         "s3://b/",
         "s3:/bucket/key",
@@ -189,4 +189,4 @@ def test_a_reference_names_a_folder_and_a_tag_or_digest(text: str, path: str, na
 def test_other_references_are_usage_errors_that_name_what_is_supported(text: str):
     with pytest.raises(UsageError) as caught:
         from_reference(text)
-    assert "dir:PATH:TAG" in caught.value.remedy
+    assert "oci://HOST/NAME" in caught.value.remedy.replace("[:PORT]", "")

@@ -19,6 +19,7 @@ from typing import Any
 
 from strongroom.errors import StrongroomError, UsageError
 from strongroom.records.digest import Digest
+from strongroom.sealed.registries.port import Descriptor, check_expected
 from strongroom.sealed.registries.s3.bucket import Bucket
 
 PART_BYTES = 64 * 1024 * 1024
@@ -50,6 +51,7 @@ class S3Writer:
 
     bucket: Bucket
     part_bytes: int
+    expected: Descriptor | None = None
     size: int = 0
     _hash: Any = field(default_factory=hashlib.sha256)
     _part: bytearray = field(default_factory=bytearray)
@@ -68,6 +70,7 @@ class S3Writer:
 
     def commit(self) -> tuple[Digest, int]:
         digest = Digest("sha256:" + self._hash.hexdigest())
+        check_expected(self.expected, digest, self.size)
         if self._upload is None:
             self.bucket.put(blob_key(digest), self._part)
         else:
