@@ -20,6 +20,7 @@ COMMANDS = {
     "broker": "broker",
     "chat": "talk",
     "collateral": "collateral",
+    "copy": "copy",
     "demo": "demo",
     "evidence": "evidence",
     "inspect": "sealed",
