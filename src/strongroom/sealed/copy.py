@@ -194,7 +194,7 @@ def _parts_of(data: bytes, subject: Digest) -> tuple[Descriptor, ...]:
     """The blobs of a signature's manifest, if it is one of this artifact."""
     try:
         value: Any = codec.parse_json(data, limit=MAX_MANIFEST_BYTES)
-        if Descriptor.from_json(value["subject"]).digest != subject:
+        if Descriptor.from_json(value["subject"]).digest != subject or value["artifactType"] != signing.BUNDLE_TYPE:
             return ()
         return tuple(Descriptor.from_json(item) for item in (value["config"], *value["layers"][:MAX_PARTS]))
     except (MalformedRecord, MalformedArtifact, LookupError, TypeError):

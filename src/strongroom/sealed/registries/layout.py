@@ -71,8 +71,12 @@ def with_referrer(entries: Entries, descriptor: Descriptor, artifact_type: str) 
 
 
 def referrers_of(entries: Entries, artifact_type: str) -> tuple[Digest, ...]:
-    """The digests of this type in a list of referrers, oldest first. Raises `MalformedArtifact`."""
-    return tuple(Descriptor.from_json(entry).digest for entry in entries if entry.get("artifactType") == artifact_type)
+    """The digests of this type in a list of referrers, or whose type a tool has dropped; oldest first, each once.
+
+    Raises `MalformedArtifact`.
+    """
+    found = (Descriptor.from_json(item) for item in entries if item.get("artifactType", artifact_type) == artifact_type)
+    return tuple(dict.fromkeys(item.digest for item in found))
 
 
 def _has_tag(entry: dict[str, Any], tag: str) -> bool:

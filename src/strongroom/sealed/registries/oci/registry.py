@@ -27,7 +27,7 @@ from strongroom.errors import (
     StrongroomError,
 )
 from strongroom.records.digest import Digest, digest_bytes, is_digest
-from strongroom.sealed.registries.layout import fallback_tag, parse_index
+from strongroom.sealed.registries.layout import fallback_tag, parse_index, referrers_of
 from strongroom.sealed.registries.oci import credentials
 from strongroom.sealed.registries.oci.address import Address, Addresses, parse_reference
 from strongroom.sealed.registries.oci.blobs import RemoteBlob, Upload, has_blob, uploading
@@ -108,9 +108,7 @@ class OciRegistry:
         return digest
 
     def referrers(self, subject: Digest, artifact_type: str) -> tuple[Digest, ...]:
-        entries = self._by_api(subject, artifact_type) or self._by_tag(subject)
-        found = (Descriptor.from_json(item) for item in entries if item.get("artifactType") == artifact_type)
-        return tuple(dict.fromkeys(item.digest for item in found))
+        return referrers_of(self._by_api(subject, artifact_type) or self._by_tag(subject), artifact_type)
 
     def discard(self, digests: tuple[Digest, ...]) -> None:
         for digest in digests:

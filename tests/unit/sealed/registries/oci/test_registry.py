@@ -90,6 +90,15 @@ def test_referrers_are_found_by_the_api_or_by_the_tag(client, start, api):
     assert (("team/model", fallback_tag(SUBJECT)) in service.manifests) != api
 
 
+def test_a_referrer_whose_type_some_tool_dropped_from_the_list_is_found(registry, service):
+    digest = registry.attach(SUBJECT, referrer(0), artifact_type=KIND)
+    kind, data = service.manifests["team/model", fallback_tag(SUBJECT)]
+    value = json.loads(data)
+    del value["manifests"][0]["artifactType"]
+    service.manifests["team/model", fallback_tag(SUBJECT)] = kind, json.dumps(value).encode()
+    assert registry.referrers(SUBJECT, KIND) == (digest,)
+
+
 def test_what_is_attached_twice_is_listed_once(registry):
     for _ in range(2):
         registry.attach(SUBJECT, referrer(0), artifact_type=KIND)
