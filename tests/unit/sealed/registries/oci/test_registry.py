@@ -5,7 +5,8 @@ from oci_service import INDEX, OciService, digest_of, listing
 
 from strongroom.errors import FileUnreadable, MalformedArtifact, SealBroken, ServiceUnavailable
 from strongroom.records.digest import digest_bytes
-from strongroom.sealed.registries.port import IMAGE_MANIFEST, Descriptor, fallback_tag, write_small
+from strongroom.sealed.registries.layout import fallback_tag
+from strongroom.sealed.registries.port import IMAGE_MANIFEST, Descriptor, write_small
 
 DATA = b'{"schemaVersion":2}'
 SUBJECT = digest_bytes(b"subject")
