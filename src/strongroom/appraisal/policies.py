@@ -102,6 +102,7 @@ def template(
         provenance=ProvenancePolicy(signers=Requirement(any=reason), builders=Requirement(any=reason)),
         workload=Requirement(one_of=(workload,)),
         artifacts=Requirement(one_of=tuple(artifacts)),
+        editions={},
         configuration=Requirement(any=reason),
         launch_spec=Requirement(any=reason),
         lease_seconds=300,

@@ -108,6 +108,7 @@ class Judge:
             if wanted.artifact not in evidence.statement.artifacts:
                 raise ReleaseRefused("the statement does not name the artifact asked for", detail="statement.artifacts")
         policies, verdict = self._appraise(request.bundle, request.challenge, facts, now=now)
+        _check_editions(request, facts, policies)
         seconds = leases.term(evidence.keyset, [policy.lease_seconds for policy in policies], now=now)
         token = self._token(verdict)
         lease = leases.begin(
@@ -195,6 +196,23 @@ class Judge:
 
     def _token(self, verdict: Verdict) -> str:
         return ear.to_token(verdict, self._keys.token, issuer=self._fingerprint)
+
+
+def _check_editions(request: ReleaseRequest, facts: Facts, policies: Sequence[Policy]) -> None:
+    """No key of an edition before its policy's floor; which edition it is of is bound into the wrapped key.
+
+    Raises `ReleaseRefused`.
+    """
+    floors = {policy.id: policy.editions for policy in policies}
+    for wanted, key in zip(request.keys, facts.keys, strict=True):
+        of = wanted.wrapped.of
+        least = floors[key.policy_id].get(of.line.hex(), 1)
+        if of.edition < least:
+            raise ReleaseRefused(
+                f"this is the key of edition {of.edition}, and the policy wants {least} at the least",
+                detail="key.edition",
+                remedy="Fetch the newest edition of the artifact.",
+            )
 
 
 def _facts(reader: Reader, found: Sequence[StoredKey | None]) -> Facts:

@@ -1,7 +1,7 @@
 """A broker with an appraiser of the tests' own, an owner, and workers that answer its challenges."""
 
 import dataclasses
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -37,6 +37,7 @@ from strongroom.release.wire import WrapContext
 NOW = 1_800_000_000
 ARTIFACT = digest_bytes(b"an artifact in a registry")
 ARTIFACT_ID = b"artifact-id-16-b"
+OF = Edition.first(ARTIFACT_ID)
 DATA_KEY = bytes(range(32))
 KEY_ID, POLICY_ID = "model", "policy"
 COLLATERAL = Collateral()
@@ -99,21 +100,28 @@ class World:
     def admin(self):
         return self.broker.administration
 
-    def policy(self, *, version: int = 1, lease_seconds: int = 300, policy_id: str = POLICY_ID) -> Policy:
+    def policy(
+        self,
+        *,
+        version: int = 1,
+        lease_seconds: int = 300,
+        policy_id: str = POLICY_ID,
+        editions: Mapping[str, int] | None = None,
+    ) -> Policy:
         registers = dict.fromkeys(("mrtd", "rtmr0", "rtmr1", "rtmr2"), (REGISTER,))
         reference = Reference(digest_bytes(b"image"), "tdx", registers)
         made = template(policy_id, references=[reference], artifacts=[ARTIFACT], simulated=True)
-        return dataclasses.replace(made, version=version, lease_seconds=lease_seconds)
+        return dataclasses.replace(made, version=version, lease_seconds=lease_seconds, editions=editions or {})
 
     def put_policy(self, **members: object) -> None:
         envelope = sign_policy(self.policy(**members), self.owner)
         self.admin.put_policy(envelope, who=self.who, now=self.now)
 
-    def wrap(self, *, key_id: str = KEY_ID, artifact_id: bytes = ARTIFACT_ID, data_key: bytes = DATA_KEY) -> WrappedKey:
+    def wrap(
+        self, *, key_id: str = KEY_ID, of: Edition = OF, data_key: bytes = DATA_KEY
+    ) -> WrappedKey:
         identity = self.broker.identity
-        request = seal_to_broker(
-            identity.wrapping, data_key, WrapContext(identity.fingerprint, key_id, Edition.first(artifact_id))
-        )
+        request = seal_to_broker(identity.wrapping, data_key, WrapContext(identity.fingerprint, key_id, of))
         return self.admin.wrap(key_id, request, who=self.who, now=self.now)
 
     def prepared(self) -> WrappedKey:

@@ -380,3 +380,36 @@ def test_what_was_forgotten_leaves_no_rows_behind(world, worker):
 def test_a_broker_without_owners_does_not_start(world):
     with pytest.raises(UsageError, match="without an owner"):
         Broker(world.store, world.keys, appraiser=world.appraiser, owner_keys=[])
+
+
+LINE = b"a line of models"
+
+
+def test_no_key_of_an_edition_before_the_policys_floor_is_released(world, worker, another_worker):
+    """A store that lies shows the worker an old artifact, which its owner signed; the broker does not open it."""
+    world.prepared()
+    old, new = (world.wrap(of=Edition(bytes([n]) * 16, LINE, n)) for n in (2, 3))
+    other = world.wrap(of=Edition(b"x", b"another line", 1))
+    assert world.release(world.request(worker, old)).grants
+    world.put_policy(version=2, editions={LINE.hex(): 3})
+    with pytest.raises(ReleaseRefused) as refused:
+        world.release(world.request(worker, old))
+    assert refused.value.detail == "key.edition"
+    assert world.release(world.request(worker, new)).grants
+    assert world.release(world.request(another_worker, other)).grants
+
+
+def test_an_old_edition_cannot_call_itself_a_new_one(world, worker):
+    world.prepared()
+    old = world.wrap(of=Edition(b"old", LINE, 2))
+    world.put_policy(version=2, editions={LINE.hex(): 3})
+    for of in (Edition(b"old", LINE, 3), Edition(b"old", b"another line", 2), Edition.first(b"old")):
+        with pytest.raises(ReleaseRefused) as refused:
+            world.release(world.request(worker, dataclasses.replace(old, of=of)))
+        assert refused.value.detail == "key.wrapped"
+
+
+@pytest.mark.parametrize("editions", [{"": 1}, {"0" * 31: 1}, {"A" * 32: 1}, {"0" * 32: 0}])
+def test_floors_that_mean_nothing_are_no_policy(world, editions):
+    with pytest.raises(ValueError, match="editions"):
+        world.policy(editions=editions)

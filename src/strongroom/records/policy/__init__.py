@@ -6,6 +6,8 @@ own. Does not know: how a policy is judged (`appraisal`), written (`cli`) or sig
 
 from __future__ import annotations
 
+import re
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import ClassVar
 
@@ -37,6 +39,7 @@ __all__ = [
     "TpmPolicy",
 ]
 
+_LINE = re.compile(r"[0-9a-f]{32}")
 KINDS = ("tdx", "sgx", "snp", "tpm", "nitro", "cca")
 """The members of a policy that are about one kind of evidence each."""
 
@@ -82,7 +85,8 @@ class Policy:
 
     `revocation` is `["checked"]`, or any with the reason why a revocation list that was not given may be missing.
     `references` stand in the policy itself; `builders` are whose signed reference values count besides.
-    Of each kind of evidence the policy either says all that is wanted, or None: such evidence is then refused.
+    `editions` are lines of artifacts (hexadecimal), each with the least edition whose key is released; a line that is not
+    named has no floor. Of each kind of evidence the policy either says all that is wanted, or None: such evidence is then refused.
     """
 
     TYPE: ClassVar[str] = "strongroom/policy/v1"
@@ -96,6 +100,7 @@ class Policy:
     revocation: Requirement
     workload: Requirement
     artifacts: Requirement
+    editions: Mapping[str, int]
     configuration: Requirement
     launch_spec: Requirement
     lease_seconds: int
@@ -113,6 +118,8 @@ class Policy:
             raise ValueError("a policy without reference values, and without a builder of them, accepts nothing")
         if all(getattr(self, kind) is None for kind in KINDS):
             raise ValueError("a policy without a kind of evidence accepts nothing")
+        if not all(_LINE.fullmatch(line) and least >= 1 for line, least in self.editions.items()):
+            raise ValueError("editions name lines of artifacts by 32 hexadecimal digits, and editions from 1")
         if self.revocation.any is None and self.revocation.one_of != ("checked",):
             raise ValueError('revocation is ["checked"], or any with a reason')
         if self.version < 1 or not 1 <= self.lease_seconds <= 86_400:  # noqa: PLR2004 (one day)
