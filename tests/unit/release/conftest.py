@@ -117,9 +117,7 @@ class World:
         envelope = sign_policy(self.policy(**members), self.owner)
         self.admin.put_policy(envelope, who=self.who, now=self.now)
 
-    def wrap(
-        self, *, key_id: str = KEY_ID, of: Edition = OF, data_key: bytes = DATA_KEY
-    ) -> WrappedKey:
+    def wrap(self, *, key_id: str = KEY_ID, of: Edition = OF, data_key: bytes = DATA_KEY) -> WrappedKey:
         identity = self.broker.identity
         request = seal_to_broker(identity.wrapping, data_key, WrapContext(identity.fingerprint, key_id, of))
         return self.admin.wrap(key_id, request, who=self.who, now=self.now)

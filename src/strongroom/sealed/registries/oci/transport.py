@@ -171,7 +171,7 @@ class Http:
             with closing(self._client(url).send(request, stream=True)) as response:
                 status = response.status_code
                 if status in BUSY:
-                    raise Trouble(f"answered {status}", _retry_after(response.headers))
+                    raise Trouble(f"answered {status}", retry_after(response.headers))
                 if request.method == "HEAD" or status in _REDIRECTS:
                     return Answer(status, response.headers, b"", url)
                 if response.headers.get("content-encoding", "identity").strip().lower() != "identity":
@@ -273,7 +273,7 @@ def _untrusted(error: BaseException | None) -> bool:
     return False
 
 
-def _retry_after(headers: httpx2.Headers) -> float | None:
+def retry_after(headers: httpx2.Headers) -> float | None:
     """Seconds that the server asks for. A date is taken relative to the server's own, so that no clock is needed."""
     stated = headers.get("retry-after", "").strip()
     if stated.isascii() and stated.isdigit():
@@ -281,5 +281,5 @@ def _retry_after(headers: httpx2.Headers) -> float | None:
     try:
         then, now = parsedate_to_datetime(stated), parsedate_to_datetime(headers.get("date", ""))
         return max(0.0, (then - now).total_seconds())
-    except (TypeError, ValueError):
+    except (TypeError, ValueError, OverflowError):
         return None

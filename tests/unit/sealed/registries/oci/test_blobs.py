@@ -3,6 +3,7 @@ import ssl
 import threading
 from concurrent.futures import ThreadPoolExecutor
 
+import httpx2
 import pytest
 from vendors import raw_server
 
@@ -10,6 +11,7 @@ from strongroom.errors import FileUnreadable, SealBroken, ServiceUnavailable
 from strongroom.records.digest import digest_bytes
 from strongroom.sealed.registries.oci import OciRegistry, blobs
 from strongroom.sealed.registries.oci.address import parse_reference
+from strongroom.sealed.registries.oci.transport import retry_after
 from strongroom.sealed.registries.port import Descriptor, UploadLost, read_small, write_small
 
 CHUNK = 1000
@@ -150,6 +152,19 @@ def test_waits_grow_and_what_the_server_asks_for_is_given_if_it_is_not_too_much(
     with pytest.raises(ServiceUnavailable):
         read(registry, blob[0], 0, 10)
     assert client.waits == [29.0]
+
+
+@pytest.mark.parametrize(
+    ("stated", "seconds"),
+    [
+        ("7", 7.0), ("", None), ("-7", None), ("soon", None), ("7" * 5000, 777777777777.0), ("\u0667", None),
+        ("Thu, 01 Jan 2026 00:00:30 GMT", 30.0), ("Thu, 01 Jan 2026 00:00:00 -0000", None),
+        ("Thu, 99999999999999999999 Jan 2026 00:00:00 GMT", None),
+    ],
+)  # fmt: skip
+def test_how_long_a_server_asks_us_to_wait_is_read_or_passed_over(stated, seconds):
+    headers = httpx2.Headers({"date": "Thu, 01 Jan 2026 00:00:00 GMT", "retry-after": stated})
+    assert retry_after(headers) == seconds
 
 
 def test_a_server_that_stalls_is_given_up(client, service, blob):
