@@ -15,7 +15,7 @@ with instrumented():
     from strongroom.sealed.registries.oci.registry import next_page
     from strongroom.sealed.registries.oci.repository import code_of
     from strongroom.sealed.registries.oci.transport import Answer, retry_after
-    from strongroom.sealed.registries.port import index_entries, of_type
+    from strongroom.sealed.registries.layout import parse_index, referrers_of
 
 
 def one(data: bytes) -> None:
@@ -31,7 +31,7 @@ def one(data: bytes) -> None:
     with suppress(StrongroomError):
         from_config(data, "host", "name", helper=lambda *_: data)
     with suppress(StrongroomError):
-        of_type(index_entries(data), "type")
+        referrers_of(parse_index(data), "type")
     code_of(data)
     names = ("content-range", "range", "link", "retry-after", "date", "location")
     headers = httpx2.Headers([(name.encode(), data[:8192]) for name in names])

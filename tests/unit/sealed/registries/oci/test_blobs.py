@@ -163,7 +163,7 @@ def test_waits_grow_and_what_the_server_asks_for_is_given_if_it_is_not_too_much(
     ],
 )  # fmt: skip
 def test_how_long_a_server_asks_us_to_wait_is_read_or_passed_over(stated, seconds):
-    headers = httpx2.Headers({"date": "Thu, 01 Jan 2026 00:00:00 GMT", "retry-after": stated})
+    headers = httpx2.Headers({b"date": b"Thu, 01 Jan 2026 00:00:00 GMT", b"retry-after": stated.encode()})
     assert retry_after(headers) == seconds
 
 
