@@ -8,6 +8,7 @@ with instrumented():
     import httpx2
 
     from strongroom.errors import StrongroomError
+    from strongroom.sealed.registries.layout import parse_index, referrers_of
     from strongroom.sealed.registries.oci.address import parse_reference
     from strongroom.sealed.registries.oci.blobs import check_range, taken_of
     from strongroom.sealed.registries.oci.challenge import parse_challenges
@@ -15,7 +16,6 @@ with instrumented():
     from strongroom.sealed.registries.oci.registry import next_page
     from strongroom.sealed.registries.oci.repository import code_of
     from strongroom.sealed.registries.oci.transport import Answer, retry_after
-    from strongroom.sealed.registries.layout import parse_index, referrers_of
 
 
 def one(data: bytes) -> None:

@@ -22,6 +22,7 @@ COMMANDS = {
     "collateral": "collateral",
     "copy": "copy",
     "demo": "demo",
+    "erase": "erase",
     "evidence": "evidence",
     "inspect": "sealed",
     "job": "job",

@@ -152,3 +152,14 @@ def test_a_rotated_key_takes_an_artifact_along(command: Command, owner: Path, br
         if b'"key_version\\":2' in path.read_bytes()
     ]
     assert json.loads(manifest)["keys"]["broker"]["key_id"] == "k"
+
+
+def test_erased_only_on_the_word_yes(command: Command, owner: Path):
+    command(*SEAL)
+    assert command("erase", "dir:store:one")[0] == 2
+    assert opened(command, "dir:store:one", "still")[0] == 0
+    code, told = command("erase", "dir:store:one", "--yes")
+    assert (code, told["still"]) == (0, [])
+    assert any("recipients" in text for text in told["unreached"])
+    assert opened(command, "dir:store:one", "gone")[0] == 3
+    assert not (owner / "gone").exists()

@@ -25,11 +25,13 @@ from strongroom.sealed.registries.layout import (
     Entries,
     fallback_tag,
     index_bytes,
+    named,
     parse_index,
     referrers_of,
     tagged,
     with_referrer,
     with_tag,
+    without,
 )
 from strongroom.sealed.registries.port import (
     IMAGE_INDEX,
@@ -206,6 +208,22 @@ class DirectoryRegistry:
         for place in (self.root / "blobs" / "sha256", self.root / "blobs", self.root):
             with suppress(OSError):  # others keep something there
                 place.rmdir()
+
+    def named(self) -> tuple[Digest, ...]:
+        return named(self._index())
+
+    def forget(self, digest: Digest) -> None:
+        with _locked(self.root):
+            entries = self._index()
+            listing = tagged(entries, fallback_tag(digest))
+            with file_errors(f"{self.root} cannot be written"):
+                replace_durably(self.root / "index.json", index_bytes(without(entries, digest)))
+                for gone in (digest, *(() if listing is None else (listing.digest,))):
+                    self._path(gone).unlink(missing_ok=True)
+
+    @property
+    def remains(self) -> tuple[str, ...]:
+        return ("snapshots and backups of this folder, and blocks of its disk until they are written again",)
 
     def _blobs(self) -> Path:
         """The folder of blobs, which is there then."""

@@ -8,6 +8,7 @@ Knows: the shape of an index. Does not know: where it is kept, or how it is repl
 
 from __future__ import annotations
 
+import re
 from typing import Any, TypeAlias
 
 import rfc8785
@@ -19,6 +20,8 @@ from strongroom.sealed.registries.port import IMAGE_INDEX, MAX_MANIFEST_BYTES, D
 
 TAG_ANNOTATION = "org.opencontainers.image.ref.name"
 LAYOUT = b'{"imageLayoutVersion":"1.0.0"}'
+
+_LIST = re.compile(r"sha256-[0-9a-f]{64}")
 
 Entries: TypeAlias = list[dict[str, Any]]
 """The `manifests` of an image index."""
@@ -59,6 +62,17 @@ def with_tag(entries: Entries, descriptor: Descriptor, tag: str) -> Entries:
     return [*kept, {**descriptor.to_json(), "annotations": {TAG_ANNOTATION: tag}}]
 
 
+def without(entries: Entries, digest: Digest) -> Entries:
+    """`entries` without a manifest under any tag, and without the list of its referrers."""
+    return [item for item in entries if item.get("digest") != digest and not _has_tag(item, fallback_tag(digest))]
+
+
+def named(entries: Entries) -> tuple[Digest, ...]:
+    """The digests of what is listed, lists of referrers left out. Raises `MalformedArtifact`."""
+    found = (item for item in entries if not _LIST.fullmatch(_tag_of(item)))
+    return tuple(dict.fromkeys(Descriptor.from_json(item).digest for item in found))
+
+
 def fallback_tag(subject: Digest) -> str:
     """The tag that lists referrers where there is no API for them (distribution-spec, Referrers Tag Schema)."""
     return subject.replace(":", "-")
@@ -79,6 +93,16 @@ def referrers_of(entries: Entries, artifact_type: str) -> tuple[Digest, ...]:
     return tuple(dict.fromkeys(item.digest for item in found))
 
 
+def is_fallback_tag(tag: str) -> bool:
+    """Whether a tag is one that lists referrers."""
+    return _LIST.fullmatch(tag) is not None
+
+
 def _has_tag(entry: dict[str, Any], tag: str) -> bool:
+    return _tag_of(entry) == tag
+
+
+def _tag_of(entry: dict[str, Any]) -> str:
     annotations = entry.get("annotations")
-    return isinstance(annotations, dict) and annotations.get(TAG_ANNOTATION) == tag
+    tag = annotations.get(TAG_ANNOTATION) if isinstance(annotations, dict) else None
+    return tag if isinstance(tag, str) else ""

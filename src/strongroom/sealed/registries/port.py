@@ -114,6 +114,19 @@ class Registry(Protocol):
     def discard(self, digests: tuple[Digest, ...]) -> None:
         """Take back blobs and manifests that nothing refers to; for a sealing that failed."""
 
+    def named(self) -> tuple[Digest, ...]:
+        """The manifests that tags name, each once; not the lists of referrers that stand under tags."""
+
+    def forget(self, digest: Digest) -> None:
+        """Remove a manifest, every tag that names it and the list of its referrers.
+
+        Raises `FileUnreadable`, `ServiceUnavailable`, `NotAuthorised` where the place does not.
+        """
+
+    @property
+    def remains(self) -> tuple[str, ...]:
+        """In words: where this place may keep what was removed from it."""
+
 
 def read_small(registry: Registry, descriptor: Descriptor, *, limit: int) -> bytes:
     """All of a small blob, its size and digest checked. Raises `FileUnreadable`, `MalformedArtifact`, `SealBroken`."""

@@ -11,6 +11,7 @@ Not covered: two who attach at the same moment where there is only the fallback 
 from __future__ import annotations
 
 import os
+import re
 from collections.abc import Mapping
 from contextlib import AbstractContextManager, nullcontext, suppress
 from typing import Any
@@ -21,13 +22,15 @@ import rfc8785
 from strongroom.errors import (
     FileUnreadable,
     MalformedArtifact,
+    MalformedRecord,
     NotAuthorised,
     SealBroken,
     ServiceUnavailable,
     StrongroomError,
 )
+from strongroom.records import codec
 from strongroom.records.digest import Digest, digest_bytes, is_digest
-from strongroom.sealed.registries.layout import fallback_tag, parse_index, referrers_of
+from strongroom.sealed.registries.layout import fallback_tag, is_fallback_tag, parse_index, referrers_of
 from strongroom.sealed.registries.oci import credentials
 from strongroom.sealed.registries.oci.address import Address, Addresses, parse_reference
 from strongroom.sealed.registries.oci.blobs import RemoteBlob, Upload, has_blob, uploading
@@ -44,6 +47,8 @@ from strongroom.sealed.registries.port import (
 MAX_PAGES = 8
 MAX_ATTACHING = 4
 _OK, _CREATED, _NOT_FOUND = 200, 201, 404
+_REMOVED = {200, 202, 204, _NOT_FOUND}
+_TAG = re.compile(r"[A-Za-z0-9_][A-Za-z0-9._-]{0,127}")
 _ACCEPT = {"accept": f"{IMAGE_MANIFEST}, {IMAGE_INDEX}"}
 
 
@@ -116,6 +121,35 @@ class OciRegistry:
                 with suppress(StrongroomError, Trouble):  # what failed before is what matters
                     self._own.once("DELETE", self._own.url(f"{kind}/{digest}"), scope=f"{PUSH},delete")
 
+    def named(self) -> tuple[Digest, ...]:
+        url, found = self._own.url("tags/list"), []
+        for _ in range(MAX_PAGES):
+            answer = self._own.ask("GET", url, limit=MAX_MANIFEST_BYTES)
+            if answer.status != _OK:
+                self._own.refuse(answer, "a list of tags")
+            found += tags_of(answer.body)
+            url = next_page(answer)
+            if not url:
+                return tuple(dict.fromkeys(self.resolve(tag) for tag in found if not is_fallback_tag(tag)))
+        raise MalformedArtifact(f"a list of tags has more than {MAX_PAGES} pages")
+
+    def forget(self, digest: Digest) -> None:
+        listing = None
+        with suppress(FileUnreadable):
+            listing = self.resolve(fallback_tag(digest))
+        for gone in (digest, listing):
+            if gone is None:
+                continue
+            answer = self._own.ask("DELETE", self._own.url(f"manifests/{gone}"), scope=f"{PUSH},delete")
+            if answer.status not in _REMOVED:
+                self._own.refuse(answer, f"a way to remove the manifest {gone}")
+
+    @property
+    def remains(self) -> tuple[str, ...]:
+        kept = "the registry's storage, until its garbage is collected; its replicas and backups"
+        mirrors = [place.address.place for place in self._places[:-1]]
+        return (kept, *([f"mirrors: {', '.join(mirrors)}"] if mirrors else []))
+
     def _has_manifest(self, digest: Digest, size: int) -> bool:
         answer = self._own.ask("HEAD", self._own.url(f"manifests/{digest}"), headers=_ACCEPT)
         return answer.status == _OK and answer.headers.get("content-length", str(size)) == str(size)
@@ -168,6 +202,19 @@ class OciRegistry:
             listing = rfc8785.dumps({"schemaVersion": 2, "mediaType": IMAGE_INDEX, "manifests": [*kept, entry]})
             self._put(listing, IMAGE_INDEX, fallback_tag(subject))
         raise ServiceUnavailable(f"{self._own.address.place} does not keep a list of referrers", detail=subject)
+
+
+def tags_of(body: bytes) -> list[str]:
+    """The tags in an answer of `tags/list`. Raises `MalformedArtifact`."""
+    try:
+        value = codec.parse_json(body, limit=MAX_MANIFEST_BYTES)
+    except MalformedRecord as error:
+        raise MalformedArtifact(f"a list of tags does not parse: {error.message}") from None
+    tags = value.get("tags") if isinstance(value, dict) else None
+    tags = [] if tags is None else tags
+    if not isinstance(tags, list) or not all(isinstance(tag, str) and _TAG.fullmatch(tag) for tag in tags):
+        raise MalformedArtifact("this is not a list of tags")
+    return tags
 
 
 def next_page(answer: Answer) -> str:

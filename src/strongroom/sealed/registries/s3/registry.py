@@ -29,11 +29,13 @@ from strongroom.sealed.registries.layout import (
     Entries,
     fallback_tag,
     index_bytes,
+    named,
     parse_index,
     referrers_of,
     tagged,
     with_referrer,
     with_tag,
+    without,
 )
 from strongroom.sealed.registries.port import (
     IMAGE_INDEX,
@@ -139,6 +141,19 @@ class S3Registry:
         for digest in digests:
             with suppress(StrongroomError):  # what failed before is what matters
                 self.bucket.delete(blob_key(digest))
+
+    def named(self) -> tuple[Digest, ...]:
+        return named(self._index()[0])
+
+    def forget(self, digest: Digest) -> None:
+        listing = tagged(self._index()[0], fallback_tag(digest))
+        self._change(lambda entries: None if without(entries, digest) == entries else without(entries, digest))
+        for gone in (digest, *(() if listing is None else (listing.digest,))):
+            self.bucket.delete(blob_key(gone))
+
+    @property
+    def remains(self) -> tuple[str, ...]:
+        return ("older versions of objects, where the bucket keeps them; replicas and backups of the bucket",)
 
     def _listed(self, entries: Entries, subject: Digest) -> Entries:
         listing = tagged(entries, fallback_tag(subject))
