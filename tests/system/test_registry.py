@@ -28,7 +28,9 @@ from strongroom.crypto.hpke import ReleaseKey
 from strongroom.crypto.signatures import generate_p256, private_to_pem, public_to_pem
 from strongroom.demo import processes
 from strongroom.demo import registry as registries
+from strongroom.demo.canaries import Canary, hunt
 from strongroom.demo.processes import Process
+from strongroom.demo.stack import stack
 
 pytestmark = pytest.mark.needs("docker-registry")
 
@@ -309,3 +311,35 @@ def users(folder: Path) -> Path:
 def log_in(path: Path, place: str, password: str) -> None:
     auth = base64.b64encode(f"ann:{password}".encode()).decode()
     path.write_text(json.dumps({"auths": {place: {"auth": auth}}}))
+
+
+# --- the demo -------------------------------------------------------------------------------------------------------------
+
+
+def test_the_demo_keeps_its_artifact_in_a_registry_that_the_host_and_an_attacker_can_look_into(
+    owner: Owner, tmp_path: Path
+):
+    with stack(tmp_path) as made:
+        assert made.use_registry() == "docker-registry on this machine"
+        digest = owner.seal(f"{made.registry}:mine")
+        (largest,) = [p for p in (made.host / "registry").rglob("data") if p.stat().st_size > MIB]
+        seen, _ = hunt([Canary("a layer", largest.read_bytes()[MIB : MIB + 64])], [made.host])
+        assert [one.file for one in seen] == ["data"]
+        shutil.copytree(made.host / "registry", made.host / "copy")
+        elsewhere = made.registry_over(made.host / "copy")
+        assert elsewhere != made.registry
+        assert owner.signed(f"{elsewhere}:mine")
+        assert processes.must("inspect", f"{elsewhere}:mine")["digest"] == digest
+
+
+@pytest.mark.needs("model")
+def test_the_demo_without_a_registry_keeps_its_artifact_in_a_folder_and_says_so(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    monkeypatch.setenv("PATH", str(tmp_path))
+    with stack(tmp_path / "stack") as made:
+        assert "docker-registry is not installed" in made.use_registry()
+        assert made.registry_over(tmp_path) == f"dir:{tmp_path}"
+    outcome = processes.run("demo")
+    assert outcome.code == 0, outcome.document
+    assert all(attack["refused"] for attack in outcome.document["attacks"])

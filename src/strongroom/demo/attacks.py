@@ -116,17 +116,17 @@ def code_of(act: Callable[[], object]) -> str:
 
 
 def flipped_byte(scene: Scene) -> str:
-    """Flip one bit in the middle of the largest blob, under a manifest that still says the same."""
+    """Flip one bit in the middle of the largest blob that the registry keeps, under a manifest that still says the same."""
     copy = scene.stack.host / "registry-flipped"
     shutil.copytree(scene.stack.host / "registry", copy)
-    blob = max((copy / "blobs" / "sha256").iterdir(), key=lambda path: path.stat().st_size)
+    blob = max((path for path in copy.rglob("*") if path.is_file()), key=lambda path: path.stat().st_size)
     blob.chmod(0o600)
     with blob.open("r+b") as file:
         file.seek(blob.stat().st_size // 2)
         byte = file.read(1)
         file.seek(-1, 1)
         file.write(bytes([byte[0] ^ 1]))
-    return _end_of(scene.stack.start_worker(MODEL_NAME, registry=f"dir:{copy}"))
+    return _end_of(scene.stack.start_worker(MODEL_NAME, registry=scene.stack.registry_over(copy)))
 
 
 def other_code(scene: Scene) -> str:

@@ -34,7 +34,8 @@ def command(folder: Path, *, htpasswd: Path | None = None) -> list[str]:
         config["auth"] = {"htpasswd": {"realm": "strongroom", "path": str(htpasswd)}}
     folder.mkdir(parents=True, exist_ok=True)
     (folder / "config.yml").write_text(json.dumps(config))  # which is YAML as well
-    return [PROGRAM, "serve", str(folder / "config.yml")]
+    # What others set for their own logins, this program would take for its configuration.
+    return ["env", "-u", "REGISTRY_AUTH_FILE", PROGRAM, "serve", str(folder / "config.yml")]
 
 
 def address(process: Process) -> str:

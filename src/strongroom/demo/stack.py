@@ -24,6 +24,7 @@ import strongroom
 import strongroom_sim
 from strongroom.appraisal.policies import template, to_toml
 from strongroom.demo import processes
+from strongroom.demo import registry as registries
 from strongroom.demo.processes import Process
 from strongroom.demo.wire import Relay
 from strongroom.errors import Unavailable
@@ -83,6 +84,17 @@ class Stack:
         subprocess.run(
             [sys.executable, "-m", "strongroom_sim", "init", str(self.installation)], check=True, capture_output=True
         )
+
+    def use_registry(self) -> str:
+        """Keep artifacts in a real registry, where one is installed; returns where they lie, in words."""
+        if not registries.is_installed():
+            return f"a folder ({registries.PROGRAM} is not installed here)"
+        self.registry = self._serve(self.host / "registry")
+        return f"{registries.PROGRAM} on this machine"
+
+    def registry_over(self, folder: Path) -> str:
+        """Serve a copy of what our registry keeps as ours is served; returns how references to it begin."""
+        return f"dir:{folder}" if self.registry.startswith("dir:") else self._serve(folder)
 
     def start_broker(self) -> Broker:
         process = self._start(
@@ -212,6 +224,9 @@ class Stack:
             "--tee-root", str(tee_root), "--profile", "development", "--name", MODEL_NAME, "--context", "2048",
             "--threads", "2",
         ]  # fmt: skip
+
+    def _serve(self, folder: Path) -> str:
+        return f"oci://{registries.address(self._start(folder.name, registries.command(folder)))}/demo"
 
     def _start(self, name: str, words: list[str]) -> Process:
         """In a place of its own on the host, so that what it leaves behind is found there."""

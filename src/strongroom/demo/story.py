@@ -75,6 +75,7 @@ class Story:
         self._stack, self._screen = made, screen
         self.told = Told()
         self._canaries: list[Canary] = []
+        self._kept = "a folder"
 
     @contextmanager
     def _step(self, name: str) -> Iterator[Callable[[str], None]]:
@@ -111,6 +112,7 @@ class Story:
         made = self._stack
         with self._step("The owner makes keys and starts a broker") as fact:
             made.make_installation()
+            self._kept = made.use_registry()
             processes.must("keys", "new", made.identity)
             broker = made.start_broker()
             fact(f"broker {broker.fingerprint[:23]}…, its log and keys in SQLite")
@@ -134,7 +136,7 @@ class Story:
             (folder / "NOTES.txt").write_text(f"training notes {note}\n")
             processes.must("keys", "create", KEY_ID, "--policy-id", POLICY_ID, *made.at_broker())
             artifact = made.seal(folder, MODEL_NAME)
-            fact(f"{model.stat().st_size / 1e6:.0f} MB → OCI layout, artifact {artifact[:19]}…, names sealed as well")
+            fact(f"{model.stat().st_size / 1e6:.0f} MB → {self._kept}, artifact {artifact[:19]}…, names sealed as well")
             policy = made.policy(artifact, made.configuration(MODEL_NAME))
             policy_file = made.publish(policy)
             fact(
