@@ -7,14 +7,17 @@ found by the fallback tag.
 from __future__ import annotations
 
 import base64
+import contextlib
 import hashlib
 import json
 import os
 import random
 import shutil
 import signal
+import socket
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -220,6 +223,53 @@ def test_a_copy_to_a_registry_that_is_killed_skips_what_is_there(owner: Owner, r
     assert copied["there_before"] > 0  # all but the layer that was under way
     assert copied["digest"] == digest
     assert owner.signed(target)
+
+
+@contextmanager
+def cut_once(place: str, after: int) -> Iterator[str]:
+    """The way to `place` by a relay that cuts one connection after so many bytes."""
+    host, _, port = place.partition(":")
+    listener, cuts = socket.create_server(("127.0.0.1", 0)), [after]
+
+    def pump(source: socket.socket, sink: socket.socket, limits: list[int]) -> None:
+        with contextlib.suppress(OSError):
+            while data := source.recv(65536):
+                sink.sendall(data)
+                if limits:
+                    limits[0] -= len(data)
+                    if limits[0] < 0:
+                        limits.clear()
+                        break
+        for end in (source, sink):
+            with contextlib.suppress(OSError):
+                end.shutdown(socket.SHUT_RDWR)
+
+    def accept() -> None:
+        with contextlib.suppress(OSError):
+            while True:
+                inward, _ = listener.accept()
+                outward = socket.create_connection((host, int(port)))
+                threading.Thread(target=pump, args=(inward, outward, cuts), daemon=True).start()
+                threading.Thread(target=pump, args=(outward, inward, []), daemon=True).start()
+
+    threading.Thread(target=accept, daemon=True).start()
+    try:
+        yield f"127.0.0.1:{listener.getsockname()[1]}"
+        assert not cuts, "nothing was cut"
+    finally:
+        listener.shutdown(socket.SHUT_RDWR)
+        listener.close()
+
+
+def test_a_copy_survives_a_connection_that_is_cut_in_the_middle_of_a_chunk(
+    owner: Owner, registry: Running, tmp_path: Path
+):
+    digest = owner.seal(f"dir:{tmp_path / 'here'}:v1", source="large")
+    with cut_once(registry.place, 10 * MIB) as place:
+        copied = processes.must("copy", f"dir:{tmp_path / 'here'}:v1", f"oci://{place}/team/cut:v1")
+    assert copied["digest"] == digest
+    owner.open(f"oci://{registry.place}/team/cut:v1", tmp_path / "out")
+    assert tree(tmp_path / "out") == tree(owner.folder / "large")
 
 
 # --- peers ----------------------------------------------------------------------------------------------------------------

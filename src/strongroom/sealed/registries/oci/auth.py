@@ -23,7 +23,7 @@ from strongroom.records import codec
 from strongroom.sealed.registries.oci.address import Address, is_loopback
 from strongroom.sealed.registries.oci.challenge import MAX_HEADER_BYTES, Challenge, parse_challenges
 from strongroom.sealed.registries.oci.credentials import Credentials
-from strongroom.sealed.registries.oci.transport import Answer, Http, host_of, same_origin
+from strongroom.sealed.registries.oci.transport import Answer, Http, host_of, same_origin, with_query
 
 MAX_ANSWER_BYTES = 256 * 1024
 MAX_TOKEN_BYTES = 32 * 1024
@@ -126,7 +126,7 @@ class Authoriser:
                 content=urlencode({**form, **asked}).encode(),
             )
         header = _basic(known) if known is not None else None
-        url = str(httpx2.URL(realm).copy_merge_params(asked))
+        url = with_query(realm, **asked)
         return self._http.once("GET", url, limit=MAX_ANSWER_BYTES, authorise=_only_to(realm, header))
 
     def _checked_realm(self, realm: str) -> str:

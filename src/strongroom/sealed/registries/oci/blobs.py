@@ -23,7 +23,7 @@ import httpx2
 from strongroom.errors import FileUnreadable, NotAuthorised, SealBroken, ServiceUnavailable, StrongroomError
 from strongroom.records.digest import Digest
 from strongroom.sealed.registries.oci.repository import PUSH, Repository, code_of
-from strongroom.sealed.registries.oci.transport import Answer, Trouble, follow
+from strongroom.sealed.registries.oci.transport import Answer, Trouble, follow, with_query
 from strongroom.sealed.registries.port import MAX_OBJECT_BYTES, Descriptor, UploadLost, check_expected
 
 T = TypeVar("T")
@@ -99,6 +99,8 @@ class RemoteBlob:
             try:
                 answer = place.once("GET", url, headers={"range": f"bytes={offset}-{last}"}, target=target)
                 break
+            except SealBroken as error:
+                raise SealBroken(error.message, detail=where) from None
             except Trouble as trouble:
                 patience.wait(trouble, where)
         if answer.status == _RANGE:
@@ -277,7 +279,7 @@ class Upload:
 
     def _put(self, session: str, digest: Digest, data: bytes) -> bool:
         """Close a session with what is left. False if the registry does not know it."""
-        url = str(httpx2.URL(session).copy_merge_params({"digest": digest}))
+        url = with_query(session, digest=digest)
         wait = LEAST_WAIT + self.size / HASHING_SPEED
         headers = {"content-type": OCTETS}
         answer = self._place.once("PUT", url, scope=PUSH, headers=headers, content=data, wait=wait)

@@ -19,6 +19,7 @@ from dataclasses import dataclass
 from email.utils import parsedate_to_datetime
 from http.cookiejar import CookieJar, DefaultCookiePolicy
 from typing import TypeVar
+from urllib.parse import urlencode
 
 import httpx2
 
@@ -252,6 +253,11 @@ def follow(answer: Answer) -> str:
 def same_origin(one: str, other: str) -> bool:
     """Whether two addresses are of one scheme, host and port."""
     return _origin(one) == _origin(other)
+
+
+def with_query(url: str, **parameters: str) -> str:
+    """`url` with more parameters behind its own, which stay as they are written: somebody may have signed them."""
+    return f"{url}{'&' if '?' in url else '?'}{urlencode(parameters)}"
 
 
 def host_of(url: str) -> str:

@@ -113,6 +113,22 @@ def test_a_lie_about_ranges_and_lengths_is_refused_with_its_place(registry, blob
     assert client.waits == []
 
 
+def test_more_bytes_than_a_range_has_are_refused_with_their_place(registry, blob, service):
+    def chunked(exchange):
+        handler = exchange._handler
+        handler.send_response(206)
+        handler.send_header("content-range", f"bytes 5-14/{len(blob[1])}")
+        handler.send_header("transfer-encoding", "chunked")
+        handler.end_headers()
+        handler.wfile.write(b"b\r\n" + blob[1][5:16] + b"\r\n0\r\n\r\n")
+        return True
+
+    service.twists.append(lambda e: e.method == "GET" and chunked(e))
+    with pytest.raises(SealBroken, match="more bytes") as caught:
+        read(registry, blob[0], 5, 10)
+    assert caught.value.detail == f"{blob[0]} at byte 5"
+
+
 FAULTS = {
     "reset": lambda e, _: e.cut(),
     "cut in the body": lambda e, d: e.reply(206, d[:40], length=100, content_range=f"bytes 0-99/{len(d)}"),
@@ -157,7 +173,7 @@ def test_waits_grow_and_what_the_server_asks_for_is_given_if_it_is_not_too_much(
 @pytest.mark.parametrize(
     ("stated", "seconds"),
     [
-        ("7", 7.0), ("", None), ("-7", None), ("soon", None), ("7" * 5000, 777777777777.0), ("\u0667", None),
+        ("7", 7.0), ("", None), ("-7", None), ("soon", None), ("7" * 5000, 777777777777.0),
         ("Thu, 01 Jan 2026 00:00:30 GMT", 30.0), ("Thu, 01 Jan 2026 00:00:00 -0000", None),
         ("Thu, 99999999999999999999 Jan 2026 00:00:00 GMT", None),
     ],
