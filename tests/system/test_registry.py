@@ -393,3 +393,19 @@ def test_the_demo_without_a_registry_keeps_its_artifact_in_a_folder_and_says_so(
     outcome = processes.run("demo")
     assert outcome.code == 0, outcome.document
     assert all(attack["refused"] for attack in outcome.document["attacks"])
+
+
+def test_what_was_erased_is_gone_and_what_others_need_stays(owner: Owner, registry: Running, tmp_path: Path):
+    one, two = (f"oci://{registry.place}/team/erased:{tag}" for tag in ("one", "two"))
+    owner.seal(one)
+    keys = ["--open-with", owner.folder / "recipient", "--recipient", owner.folder / "recipient.pub"]
+    processes.must("copy", one, two)
+    processes.must("rewrap", two, "--identity", owner.folder / "owner.pem", *keys)
+    told = processes.must("erase", one, "--yes")
+    assert told["still"] == []
+    assert len(told["kept"]) == 4  # config, index and two files, which the rewrapped one shares
+    assert "garbage" in " ".join(told["unreached"])
+    assert processes.run("inspect", one).error == "file.unreadable"
+    owner.open(two, tmp_path / "two")
+    assert tree(tmp_path / "two") == tree(owner.folder / "model")
+    assert processes.must("erase", two, "--yes")["kept"] == []

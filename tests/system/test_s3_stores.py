@@ -37,6 +37,7 @@ from strongroom.errors import (
 )
 from strongroom.records.artifact import ArtifactKind
 from strongroom.records.digest import Digest, digest_bytes
+from strongroom.sealed.erase import erase
 from strongroom.sealed.open import Opener, inspect
 from strongroom.sealed.registries import DirectoryRegistry, from_reference
 from strongroom.sealed.registries.port import IMAGE_MANIFEST, write_small
@@ -481,3 +482,15 @@ def test_settings_that_mean_nothing_are_usage_errors(conditional, monkeypatch, n
     monkeypatch.setenv(name, value)
     with pytest.raises(UsageError):
         conditional.registry().resolve("v1")
+
+
+def test_what_was_erased_is_gone_and_another_stays(store, source, owner, recipient, tmp_path):
+    first = sealed(store, source, owner, recipient, tag="one")
+    sealed(store, source, owner, recipient, tag="two")
+    done = erase(store.registry(), "one")
+    assert (done.digest, done.kept, done.still) == (first, (), ())
+    with pytest.raises(FileUnreadable):
+        store.registry().resolve("one")
+    assert contents(store.registry(), "two", owner, recipient, tmp_path / "two")
+    erase(store.registry(), "two")
+    assert store.registry().named() == ()
