@@ -204,5 +204,5 @@ def _retry_after(headers: httpx2.Headers) -> float | None:
     try:
         then, now = parsedate_to_datetime(stated), parsedate_to_datetime(headers.get("date", ""))
         return max(0.0, (then - now).total_seconds())
-    except (TypeError, ValueError):
+    except (TypeError, ValueError, OverflowError):
         return None

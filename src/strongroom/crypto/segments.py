@@ -175,6 +175,8 @@ class Stream:
     _source: Source = field(repr=False)
     _prefix: bytes = field(repr=False)
     _aead: AESGCM = field(repr=False)
+    lanes: int | None = field(default=None, repr=False)
+    """How many threads read it where nobody says; None for one a processor that we may use."""
 
     def segment_into(self, number: int, sealed: memoryview, plain: memoryview) -> int:
         """Decrypt segment `number` into `plain` and return its length. `sealed` is room for a segment of ciphertext.
@@ -208,9 +210,17 @@ class Stream:
 
 
 def open_stream(
-    source: Source, *, ciphertext_bytes: int, key: bytes | bytearray, aad: bytes, segment_bytes: int
+    source: Source,
+    *,
+    ciphertext_bytes: int,
+    key: bytes | bytearray,
+    aad: bytes,
+    segment_bytes: int,
+    lanes: int | None = None,
 ) -> Stream:
     """Read the header of a stream and derive its key; nothing is proved before a segment opens.
+
+    Where answers take long to come, more `lanes` than processors pay off.
 
     Raises `MalformedArtifact` for lengths or a header that no stream has.
     """
@@ -220,15 +230,15 @@ def open_stream(
     if header[0] != HEADER_BYTES:
         raise MalformedArtifact("this is not the header of a stream")
     salt, prefix = bytes(header[1 : 1 + SALT_BYTES]), bytes(header[1 + SALT_BYTES :])
-    return Stream(shape, source, prefix, _stream_cipher(key, salt, aad))
+    return Stream(shape, source, prefix, _stream_cipher(key, salt, aad), lanes)
 
 
 def decrypt_into(stream: Stream, sink: Sink, *, threads: int | None = None) -> None:
-    """Decrypt all of `stream` into `sink`, by `threads` threads (default: one a processor that we may use).
+    """Decrypt all of `stream` into `sink`, by `threads` threads (default: the stream's lanes).
 
     Every segment is verified. Raises `SealBroken` if one does not open; what `sink` holds then is worth nothing.
     """
-    _shared_out(stream.shape, range(stream.shape.segments), _writing(stream, sink), threads)
+    _shared_out(stream.shape, range(stream.shape.segments), _writing(stream, sink), threads or stream.lanes)
 
 
 def _writing(stream: Stream, sink: Sink) -> _Work:
@@ -257,7 +267,7 @@ def read_into(stream: Stream, buffer: memoryview, offset: int, *, threads: int |
         buffer[first - offset : last - offset] = plain[first - start : last - start]
 
     try:
-        _shared_out(stream.shape, stream.span(offset, len(buffer)), work, threads)
+        _shared_out(stream.shape, stream.span(offset, len(buffer)), work, threads or stream.lanes)
     except BaseException:
         _wipe(buffer)
         raise

@@ -55,6 +55,7 @@ class Streams:
                     key=self._key,
                     aad=StreamContext(header.artifact_id, number).to_bytes(),
                     segment_bytes=header.segment_bytes,
+                    lanes=blob.lanes,
                 )
                 return work(stream)
             except SealBroken as error:

@@ -125,7 +125,16 @@ def test_a_rate_limit_with_a_date_is_waited_for_by_the_servers_own_clock(serve, 
     assert hurry.waits == [9.0]
 
 
-@pytest.mark.parametrize("said", [{}, {"retry-after": "soon"}, {"retry-after": "-3"}, {"retry-after": ""}])
+@pytest.mark.parametrize(
+    "said",
+    [
+        {},
+        {"retry-after": "soon"},
+        {"retry-after": "-3"},
+        {"retry-after": ""},
+        {"retry-after": "Thu, 99999999999999999999 Jan 2026 00:00:00 GMT"},
+    ],
+)
 def test_a_rate_limit_without_a_time_is_waited_for_longer_each_time_and_at_random(serve, hurry, said):
     service = answering(*[Reply(status=429, headers=said)] * 3, Reply(b"rain"))
     hurry.http(first=1.0).get(serve(service) + "/", limit=LIMIT)

@@ -55,6 +55,7 @@ class FileBlob:
 
     fd: int
     size: int
+    lanes: int | None = None
 
     def read_into(self, buffer: memoryview, offset: int, /) -> None:
         with file_errors("a blob cannot be read"):

@@ -16,6 +16,9 @@ from strongroom.records.digest import Digest, digest_bytes, is_digest
 MAX_MANIFEST_BYTES = 4 * 1024 * 1024
 MAX_OBJECT_BYTES = 1 << 50
 
+REMOTE_LANES = 8
+"""How many ranges of a blob over the network are asked for at once: answers take long, and each is one segment."""
+
 IMAGE_MANIFEST = "application/vnd.oci.image.manifest.v1+json"
 IMAGE_INDEX = "application/vnd.oci.image.index.v1+json"
 
@@ -60,6 +63,10 @@ class Blob(Protocol):
 
     @property
     def size(self) -> int: ...
+
+    @property
+    def lanes(self) -> int | None:
+        """How many threads should read it at once; None for as many as there are processors."""
 
     def read_into(self, buffer: memoryview, offset: int, /) -> None:
         """Fill `buffer` from `offset`, wholly. Raises `SealBroken` where the blob ends before, `FileUnreadable`."""

@@ -24,7 +24,7 @@ from strongroom.errors import FileUnreadable, NotAuthorised, SealBroken, Service
 from strongroom.records.digest import Digest
 from strongroom.sealed.registries.oci.repository import PUSH, Repository, code_of
 from strongroom.sealed.registries.oci.transport import Answer, Trouble, follow, with_query
-from strongroom.sealed.registries.port import MAX_OBJECT_BYTES, Descriptor, UploadLost, check_expected
+from strongroom.sealed.registries.port import MAX_OBJECT_BYTES, REMOTE_LANES, Descriptor, UploadLost, check_expected
 
 T = TypeVar("T")
 
@@ -44,6 +44,8 @@ _TRY_ANOTHER = FileUnreadable, NotAuthorised, SealBroken, ServiceUnavailable
 
 class RemoteBlob:
     """A blob at the first of `places` that has it; the others are asked where that one fails later."""
+
+    lanes: int | None = REMOTE_LANES
 
     def __init__(self, places: Sequence[Repository], digest: Digest) -> None:
         self._places, self._digest = list(places), digest

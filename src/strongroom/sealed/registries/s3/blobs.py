@@ -19,7 +19,7 @@ from typing import Any
 
 from strongroom.errors import StrongroomError, UsageError
 from strongroom.records.digest import Digest
-from strongroom.sealed.registries.port import Descriptor, check_expected
+from strongroom.sealed.registries.port import REMOTE_LANES, Descriptor, check_expected
 from strongroom.sealed.registries.s3.bucket import Bucket
 
 PART_BYTES = 64 * 1024 * 1024
@@ -40,6 +40,7 @@ class S3Blob:
     bucket: Bucket
     key: str
     size: int
+    lanes: int | None = REMOTE_LANES
 
     def read_into(self, buffer: memoryview, offset: int, /) -> None:
         self.bucket.read_into(self.key, buffer, offset, self.size)
