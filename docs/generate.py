@@ -10,6 +10,7 @@ Knows: where these facts stand in the code. Does not know: any other page. `test
 
 from __future__ import annotations
 
+import ast
 import json
 import re
 import tempfile
@@ -31,7 +32,8 @@ from strongroom.tee.anchors import installation_anchor
 from strongroom.worker.attester import Attester
 from strongroom.worker.keys import WorkerKeys
 
-REFERENCE = Path(__file__).resolve().parent / "reference"
+ROOT = Path(__file__).resolve().parents[1]
+REFERENCE = ROOT / "docs" / "reference"
 WIDTH = 100
 CHECKS: Mapping[str, str] = {
     "tdx.collateral": "what Intel signs about the platform was given",
@@ -105,7 +107,7 @@ _BRANCH = re.compile(r"^\s*[│├└─ ]*(?P<name>[A-Z]\w+)(?: +exit \d)? +(?P
 
 def pages() -> dict[str, str]:
     """Every generated file below docs/reference, by its relative path."""
-    found = {"cli.md": cli_page(), "errors.md": errors_page(), "checks.md": checks_page()}
+    found = {"cli.md": cli_page(), "errors.md": errors_page(), "checks.md": checks_page(), "interop.md": interop_page()}
     return found | {f"schemas/{name}.json": schema_file(kind) for name, kind in TRAVELLING.items()}
 
 
@@ -254,6 +256,37 @@ def appraised_checks() -> tuple[Check, ...]:
         anchor = installation_anchor("tdx", installation.root_pem)
     verdict = appraise(bundle, policy=policy, anchors=[anchor], nonce=nonce, purpose=PURPOSE_SESSION, now=now)
     return verdict.checks
+
+
+INTEROP_INTRODUCTION = """# Who reads what whom
+
+Each row is a test in which one program reads what another wrote, real programs on both sides; a row that does not hold fails the
+tests. This page is generated from their marks.
+
+| what | written by | read by | test |
+|---|---|---|---|
+"""
+
+
+def interop_page() -> str:
+    """The table of tests that are marked `interop(format, writer, reader)`."""
+    rows = []
+    for path in sorted((ROOT / "tests").rglob("test_*.py")):
+        for node in ast.parse(path.read_text("utf-8")).body:
+            if isinstance(node, ast.FunctionDef):
+                rows += [(*mark, node.name, path.relative_to(ROOT)) for mark in _interop_marks(node)]
+    lines = [
+        f"| {what} | {writer} | {reader} | [`{name}`](../../{path.as_posix()}) |\n"
+        for what, writer, reader, name, path in sorted(rows)
+    ]
+    return INTEROP_INTRODUCTION + "".join(lines)
+
+
+def _interop_marks(function: ast.FunctionDef) -> Iterator[tuple[str, str, str]]:
+    for decorator in function.decorator_list:
+        if isinstance(decorator, ast.Call) and ast.unparse(decorator.func) == "pytest.mark.interop":
+            what, writer, reader = (ast.literal_eval(argument) for argument in decorator.args)
+            yield what, writer, reader
 
 
 def main() -> None:

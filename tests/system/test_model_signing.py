@@ -122,12 +122,14 @@ CERTIFIED = (*WITH_KEY, "--certificate", "anna.pem", "--certificate", "middle.pe
 # Keys
 
 
+@pytest.mark.interop("model signature, by key", "strongroom", "model-signing (PyPI)")
 def test_what_we_sign_with_a_key_the_peer_verifies(any_place: Place):
     any_place.sign(*WITH_KEY)
     any_place.peer_by_key()
     any_place.verify(*any_place.by_key)
 
 
+@pytest.mark.interop("model signature, by key", "model-signing (PyPI)", "strongroom")
 def test_what_the_peer_signs_with_a_key_we_verify(any_place: Place):
     config = peer_signing.Config().use_elliptic_key_signer(private_key=any_place.root / "key.pem")
     config.sign(any_place.model, any_place.root / "model.sig")
@@ -137,6 +139,7 @@ def test_what_the_peer_signs_with_a_key_we_verify(any_place: Place):
 # Certificates
 
 
+@pytest.mark.interop("model signature, by certificate", "strongroom", "model-signing (PyPI)")
 def test_what_we_sign_under_a_certificate_the_peer_verifies(any_place: Place):
     any_place.sign(*CERTIFIED)
     any_place.peer_by_certificate()
@@ -144,6 +147,7 @@ def test_what_we_sign_under_a_certificate_the_peer_verifies(any_place: Place):
     any_place.verify(*any_place.by_key)
 
 
+@pytest.mark.interop("model signature, by certificate", "model-signing (PyPI)", "strongroom")
 def test_what_the_peer_signs_under_a_certificate_we_verify(any_place: Place):
     root = any_place.root
     config = peer_signing.Config().use_certificate_signer(
@@ -266,6 +270,7 @@ def test_links_to_files_count_for_both_where_that_is_said(place: Place):
 
 
 @pytest.mark.parametrize("algorithm", ["sha256", "blake2"])
+@pytest.mark.interop("model signature, by shards", "model-signing (PyPI)", "strongroom")
 def test_what_the_peer_signs_by_shards_we_verify(place: Place, algorithm: Any):
     (place.model / "empty").unlink()
     config = peer_signing.Config().use_elliptic_key_signer(private_key=place.root / "key.pem")
@@ -362,6 +367,7 @@ needs_softhsm = pytest.mark.needs("softhsm2-util")
 
 @needs_softhsm
 @pytest.mark.parametrize("curve", ["secp256r1", "secp384r1", "secp521r1"])
+@pytest.mark.interop("model signature, by a key in SoftHSM", "strongroom", "model-signing (PyPI)")
 def test_a_key_in_a_token_signs_for_both(place: Place, token: Token, curve: str):
     (place.root / "key.pub").write_bytes(public_to_pem(made_inside(token, curve)))
     place.sign("--identity", token.uri(), env=token.env)

@@ -132,6 +132,7 @@ def through(remote: str, layout: Path, name: str, tmp_path: Path) -> Path:
 
 @pytest.mark.parametrize("by_registry", [False, True])
 @pytest.mark.parametrize("names", [["rsa"], ["p256"], ["p384"], ["p521"], list(KEYS)])
+@pytest.mark.interop("ocicrypt layers, ModelPack", "strongroom", "skopeo (Debian)")
 def test_skopeo_decrypts_what_we_encrypted(source, pem, remote, tmp_path, names, by_registry):
     layout = tmp_path / "ours"
     encrypt(source, DirectoryRegistry(layout), [KEYS[name].public_key() for name in names], tag="v1")
@@ -151,6 +152,7 @@ def test_skopeo_decrypts_what_we_encrypted(source, pem, remote, tmp_path, names,
         assert blob.read_bytes() == CONTENT["model.safetensors"]
 
 
+@pytest.mark.interop("ocicrypt layers, ModelPack", "strongroom", "strongroom")
 def test_what_went_through_a_registry_decrypts_here_too(source, remote, tmp_path):
     layout = tmp_path / "ours"
     encrypt(source, DirectoryRegistry(layout), [KEYS["p256"].public_key()], tag="v1")
@@ -162,6 +164,8 @@ def test_what_went_through_a_registry_decrypts_here_too(source, remote, tmp_path
 
 @pytest.mark.parametrize("by_registry", [False, True])
 @pytest.mark.parametrize("names", [["rsa"], ["p384"], list(KEYS)])
+@pytest.mark.interop("ocicrypt layers, image", "skopeo (Debian)", "strongroom")
+@pytest.mark.interop("image, decrypted", "strongroom", "umoci (Debian)")
 def test_an_image_that_skopeo_encrypted_decrypts_here_and_umoci_unpacks_it(
     image, pem, remote, tmp_path, names, by_registry
 ):

@@ -115,6 +115,7 @@ def tree(folder: Path) -> dict[str, str]:
     return found
 
 
+@pytest.mark.interop("artifact in docker-registry", "strongroom", "strongroom")
 def test_what_is_sealed_to_a_registry_opens_from_it(owner: Owner, registry: Running, tmp_path: Path):
     reference = f"oci://{registry.place}/team/model:v1"
     digest = owner.seal(reference)
@@ -276,6 +277,8 @@ def test_a_copy_survives_a_connection_that_is_cut_in_the_middle_of_a_chunk(
 
 
 @pytest.mark.needs("skopeo")
+@pytest.mark.interop("artifact in docker-registry", "strongroom", "skopeo (Debian)")
+@pytest.mark.interop("artifact in docker-registry", "skopeo (Debian), copying", "strongroom")
 def test_skopeo_takes_what_we_put_there_and_we_take_what_skopeo_put_there(
     owner: Owner, registry: Running, tmp_path: Path
 ):
@@ -297,6 +300,7 @@ def test_skopeo_takes_what_we_put_there_and_we_take_what_skopeo_put_there(
     assert tree(tmp_path / "out") == tree(owner.folder / "model")
 
 
+@pytest.mark.interop("artifact in docker-registry", "strongroom", "oras (PyPI)")
 def test_oras_takes_what_we_put_there(owner: Owner, registry: Running, tmp_path: Path):
     digest = owner.seal(f"oci://{registry.place}/team/oras:v1")
     script = (

@@ -206,6 +206,7 @@ def contents(registry, reference: str, owner, recipient: ReleaseKey, target: Pat
 # What holds
 
 
+@pytest.mark.interop("artifact in a bucket of moto and nanio", "strongroom", "strongroom")
 def test_what_was_sealed_into_a_bucket_is_inspected_and_opened(store, source, owner, recipient, tmp_path):
     digest = sealed(store, source, owner, recipient)
     registry, reference = from_reference(f"{store.reference}:v1")
@@ -216,6 +217,7 @@ def test_what_was_sealed_into_a_bucket_is_inspected_and_opened(store, source, ow
     assert store.uploads() == []
 
 
+@pytest.mark.interop("artifact in a bucket, copied as a folder", "boto3 (PyPI), copying", "strongroom")
 def test_a_copy_of_the_bucket_is_an_oci_layout(store, source, owner, recipient, tmp_path):
     sealed(store, source, owner, recipient)
     for key in store.stored():

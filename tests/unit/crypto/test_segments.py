@@ -93,6 +93,7 @@ PEER_SIZES = [
 
 
 @pytest.mark.parametrize(("segment_bytes", "length"), PEER_SIZES)
+@pytest.mark.interop("stream", "strongroom", "tink (PyPI)")
 def test_tink_reads_what_we_write(segment_bytes: int, length: int):
     plain = os.urandom(length)
     data = io.BytesIO(sealed(plain, segment_bytes=segment_bytes))
@@ -101,6 +102,7 @@ def test_tink_reads_what_we_write(segment_bytes: int, length: int):
 
 
 @pytest.mark.parametrize(("segment_bytes", "length"), PEER_SIZES)
+@pytest.mark.interop("stream", "tink (PyPI)", "strongroom")
 def test_we_read_what_tink_writes(segment_bytes: int, length: int):
     plain, kept = os.urandom(length), io.BytesIO()
     kept.close = lambda: None  # type: ignore[method-assign]  # Tink closes what it writes to

@@ -37,6 +37,7 @@ def peer_verify(folder: Path, bundle: bytes, tmp_path: Path, key: Any = KEY, *, 
     config.set_ignore_unsigned_files(only_signed).verify(folder, tmp_path / "bundle.sig")
 
 
+@pytest.mark.interop("signature inside an artifact, on the plain folder", "strongroom", "model-signing (PyPI)")
 def test_the_inner_signature_holds_on_the_plain_folder_for_model_signing(
     owner: Any, source: Path, registry: DirectoryRegistry, tmp_path: Path
 ):
@@ -57,6 +58,7 @@ def test_the_inner_signature_holds_on_the_plain_folder_for_model_signing(
         peer_verify(source, bundle, tmp_path, owner.signer)
 
 
+@pytest.mark.interop("signature beside an artifact, on its layout", "strongroom", "model-signing (PyPI)")
 def test_the_outer_signature_holds_on_the_layouts_folder_for_model_signing(
     owner: Any, artifact: SealedArtifact, registry: DirectoryRegistry, tmp_path: Path
 ):

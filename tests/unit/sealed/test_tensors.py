@@ -105,6 +105,7 @@ def test_no_bytes_raise(noise: bytes, at: int, value: int):
         assert 0 <= tensor.start <= tensor.end <= len(changed)
 
 
+@pytest.mark.interop("tensors", "safetensors (PyPI)", "strongroom")
 def test_a_tensor_alone_is_what_was_saved(opened: OpenedArtifact):
     with opened:
         tensors = Tensors(opened)
