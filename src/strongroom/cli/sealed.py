@@ -39,6 +39,14 @@ KINDS = click.Choice([kind.value for kind in ArtifactKind])
 @click.option(
     "--recipient", "recipients", multiple=True, metavar="FILE", help="Public key of who can open it without a broker."
 )
+@click.option(
+    "--segment",
+    "segment_mebibytes",
+    type=click.Choice(["1", "4"]),
+    default="1",
+    show_default=True,
+    help="MiB of each segment: 4 where all is read whole over a network, 1 where parts are.",
+)
 @click.option("--kind", type=KINDS, default="model", show_default=True)
 @click.option("--follows", metavar="REF", help="The artifact of which this is the next edition; you signed it, too.")
 @click.option(
@@ -55,6 +63,7 @@ def seal_command(
     broker_fingerprint: str | None,
     broker_identity: str | None,
     recipients: tuple[str, ...],
+    segment_mebibytes: str,
     kind: str,
     follows: str | None,
     pad_to: int,
@@ -81,6 +90,7 @@ def seal_command(
             wrap=wrap,
             signer=signer,
             tag=tag,
+            segment_bytes=int(segment_mebibytes) << 20,
             pad_to=pad_to,
             follows=None if follows is None else _edition_of(follows, signer),
             progress=output.Progress("sealing", quiet=as_json),

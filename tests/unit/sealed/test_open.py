@@ -1,5 +1,6 @@
 """Opening: into memory, into a folder, and never anything that was changed, cut, mixed or taken from elsewhere."""
 
+import errno
 import os
 import shutil
 from dataclasses import replace
@@ -16,6 +17,7 @@ from strongroom.errors import (
     MalformedArtifact,
     SealBroken,
     SignatureInvalid,
+    StoreUnavailable,
     StrongroomError,
     UsageError,
 )
@@ -380,3 +382,28 @@ def test_an_artifact_without_a_broker_says_so(owner: Any, artifact: SealedArtifa
 def publish(registry: DirectoryRegistry, manifest: Manifest) -> None:
     write_small(registry, manifest.config_bytes())
     registry.put_manifest(manifest.to_bytes(), media_type=IMAGE_MANIFEST, tag="latest")
+
+
+@pytest.mark.parametrize("reason", [errno.ENOSPC, errno.ENOMEM])
+def test_memory_or_a_disk_that_is_full_is_one_clear_error_and_nothing_stays(
+    owner: Any,
+    artifact: SealedArtifact,
+    registry: DirectoryRegistry,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    reason: int,
+):
+    before = len(list(Path("/proc/self/fd").iterdir()))
+
+    def full(*_: object) -> int:
+        raise OSError(reason, os.strerror(reason))
+
+    with owner.open(registry) as opened:
+        monkeypatch.setattr("strongroom.sealed.files.os.pwrite", full)
+        with pytest.raises(StoreUnavailable, match=os.strerror(reason)):
+            opened.into_memfd("model.gguf")
+        with pytest.raises(StoreUnavailable, match=os.strerror(reason)):
+            opened.into_directory(tmp_path / "out")
+    assert artifact.digest
+    assert not [path for path in tmp_path.iterdir() if "out" in path.name]
+    assert len(list(Path("/proc/self/fd").iterdir())) == before
