@@ -6,12 +6,10 @@ from collections.abc import Callable
 from threading import Event
 
 import pytest
-import tink
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from tink import secret_key_access, streaming_aead
-from tink.proto import aes_gcm_hkdf_streaming_pb2, common_pb2, tink_pb2
 
+from strongroom.bench.peers import tink_streaming
 from strongroom.crypto import segments
 from strongroom.errors import MalformedArtifact, SealBroken, UsageError
 
@@ -60,27 +58,6 @@ def into(result: bytearray) -> segments.Sink:
     return sink
 
 
-def tink_peer(segment_bytes: int) -> streaming_aead.StreamingAead:
-    """Tink's own implementation under the same key."""
-    key = aes_gcm_hkdf_streaming_pb2.AesGcmHkdfStreamingKey(
-        version=0,
-        key_value=KEY,
-        params=aes_gcm_hkdf_streaming_pb2.AesGcmHkdfStreamingParams(
-            ciphertext_segment_size=segment_bytes, derived_key_size=32, hkdf_hash_type=common_pb2.SHA256
-        ),
-    )
-    data = tink_pb2.KeyData(
-        type_url="type.googleapis.com/google.crypto.tink.AesGcmHkdfStreamingKey",
-        value=key.SerializeToString(),
-        key_material_type=tink_pb2.KeyData.SYMMETRIC,
-    )
-    entry = tink_pb2.Keyset.Key(key_data=data, status=tink_pb2.ENABLED, key_id=1, output_prefix_type=tink_pb2.RAW)
-    keyset = tink_pb2.Keyset(primary_key_id=1, key=[entry]).SerializeToString()
-    streaming_aead.register()
-    handle = tink.proto_keyset_format.parse(keyset, secret_key_access.TOKEN)
-    return handle.primitive(streaming_aead.StreamingAead)
-
-
 PEER_SIZES = [
     (4096, 0),
     (4096, 4040),
@@ -97,7 +74,7 @@ PEER_SIZES = [
 def test_tink_reads_what_we_write(segment_bytes: int, length: int):
     plain = os.urandom(length)
     data = io.BytesIO(sealed(plain, segment_bytes=segment_bytes))
-    with tink_peer(segment_bytes).new_decrypting_stream(data, AAD) as stream:
+    with tink_streaming(KEY, segment_bytes).new_decrypting_stream(data, AAD) as stream:
         assert stream.read() == plain
 
 
@@ -106,7 +83,7 @@ def test_tink_reads_what_we_write(segment_bytes: int, length: int):
 def test_we_read_what_tink_writes(segment_bytes: int, length: int):
     plain, kept = os.urandom(length), io.BytesIO()
     kept.close = lambda: None  # type: ignore[method-assign]  # Tink closes what it writes to
-    with tink_peer(segment_bytes).new_encrypting_stream(kept, AAD) as stream:
+    with tink_streaming(KEY, segment_bytes).new_encrypting_stream(kept, AAD) as stream:
         stream.write(plain)
     assert opened(kept.getvalue(), segment_bytes=segment_bytes) == plain
 
