@@ -369,7 +369,7 @@ def test_an_artifact_that_is_not_there_or_is_not_one(desk, tmp_path):
         desk.refused(3, "file.unreadable")("inspect", place)
         desk.refused(3, "file.unreadable")("open", place, tmp_path / "out", "--key", key, *signer)
     desk.refused(3, "sealed.malformed")("inspect", f"dir:{odd}")
-    for place in ("registry", "oci://host", "dir:", "s3://bucket/key"):
+    for place in ("registry", "oci://host", "dir:", "s3://bucket"):
         desk.refused(2, "usage")("inspect", place)
     assert not (tmp_path / "out").exists()
 

@@ -33,6 +33,7 @@ from strongroom.records import codec
 from strongroom.records.digest import Digest, digest_bytes
 from strongroom.records.release import (
     PURPOSE_RELEASE,
+    Edition,
     KeyRequest,
     Leaf,
     LeaseState,
@@ -247,7 +248,7 @@ class Owner(Client):
         name = f"key-{self.count}"
         self.broker.create_key(name, "later")
         self.hold(leaves.KEY, name, "created")
-        self.broker.wrap(name, self.random.randbytes(16), self.random.randbytes(32))
+        self.broker.wrap(name, Edition.first(self.random.randbytes(16)), self.random.randbytes(32))
         self.hold(leaves.KEY, name, "wrapped")
 
     def revoke(self) -> None:
