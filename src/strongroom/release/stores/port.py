@@ -18,6 +18,7 @@ from typing import Protocol, TypeVar
 
 from strongroom.records.digest import Digest
 from strongroom.records.release import Lease
+from strongroom.release.stores.cells import CellReader, CellTransaction
 
 T = TypeVar("T")
 
@@ -71,7 +72,7 @@ class StoredAnswer:
     body: bytes
 
 
-class Reader(Protocol):
+class Reader(CellReader, Protocol):
     """One consistent state of the store."""
 
     def is_consumed(self, scope: str, nonce: bytes, expires: int) -> bool:
@@ -111,7 +112,7 @@ class Reader(Protocol):
         ...
 
 
-class Transaction(Reader, Protocol):
+class Transaction(Reader, CellTransaction, Protocol):
     """A reader that can write."""
 
     def consume(self, scope: str, nonce: bytes, expires: int) -> bool:

@@ -1,13 +1,14 @@
 """The tables of a broker's database, and their version.
 
-Knows: names and types of columns. Does not know: who reads or writes them (`sqlite`). A database of a higher version is refused.
+Knows: names and types of columns. Does not know: who reads or writes them (`sqlite`). A database of a higher version is refused,
+and one of a lower version is given the tables that it lacks. Version 2: cells, their requests, limits of keys.
 """
 
 from __future__ import annotations
 
 import sqlalchemy as sa
 
-SCHEMA_VERSION = 1
+SCHEMA_VERSION = 2
 
 schema = sa.MetaData()
 Meta = sa.Table(
@@ -68,4 +69,32 @@ Leaves = sa.Table(
     schema,
     sa.Column("position", sa.Integer, primary_key=True),
     sa.Column("leaf", sa.LargeBinary, nullable=False),
+)
+Cells = sa.Table(
+    "cells",
+    schema,
+    sa.Column("id", sa.Text, primary_key=True),
+    sa.Column("kind", sa.Text, nullable=False),
+    sa.Column("policy_id", sa.Text, nullable=False),
+    sa.Column("limit", sa.Integer),
+    sa.Column("output_key", sa.Text),
+    sa.Column("value", sa.Integer, nullable=False),
+    sa.Column("digest", sa.Text),
+    sa.Column("changes", sa.Integer, nullable=False),
+    sa.Column("created", sa.Integer, nullable=False),
+    sa.CheckConstraint("value >= 0"),
+)
+CellAsks = sa.Table(
+    "cell_asks",
+    schema,
+    sa.Column("lease_id", sa.Text, primary_key=True),
+    sa.Column("nonce", sa.LargeBinary, primary_key=True),
+    sqlite_with_rowid=False,
+)
+KeyLimits = sa.Table(
+    "key_limits",
+    schema,
+    sa.Column("key_id", sa.Text, primary_key=True),
+    sa.Column("limit", sa.Integer, nullable=False),
+    sa.Column("used", sa.Integer, nullable=False),
 )

@@ -25,6 +25,7 @@ from sqlalchemy.exc import SQLAlchemyError
 from strongroom.errors import StoreUnavailable
 from strongroom.records.digest import Digest
 from strongroom.records.release import Lease, LeaseState
+from strongroom.release.stores.cell_rows import CellRows
 from strongroom.release.stores.port import (
     KeyState,
     Reader,
@@ -106,13 +107,13 @@ class SqliteStore:
                 )
             if _pragma(connection, "quick_check") != "ok":
                 raise StoreUnavailable("the broker's database is corrupt")
+            if version < SCHEMA_VERSION:  # every version so far only added tables
+                schema.create_all(connection)
+                connection.exec_driver_sql(f"PRAGMA user_version = {SCHEMA_VERSION}")
 
 
-class SqliteTransaction:
+class SqliteTransaction(CellRows):
     """`Transaction` over one connection."""
-
-    def __init__(self, connection: sa.Connection) -> None:
-        self._connection = connection
 
     # Nonces and answers
 

@@ -4,12 +4,15 @@ import sqlite3
 import subprocess
 import sys
 import threading
+from dataclasses import replace
 
 import pytest
 
 from strongroom.errors import StoreUnavailable
+from strongroom.records.cell import Cell, CellKind
 from strongroom.records.digest import digest_bytes
 from strongroom.records.release import Lease, LeaseState
+from strongroom.release.stores.cells import KeyUses
 from strongroom.release.stores.port import KeyState, StoredAnswer, StoredKey, StoredLease, StoredPolicy
 from strongroom.release.stores.sqlite import SqliteStore
 
@@ -73,8 +76,6 @@ def test_a_policys_version_only_grows(store):
 
 
 def test_a_lease_is_renewed_in_order_and_ends_once(store):
-    from dataclasses import replace
-
     store.write(lambda t: t.add_lease(StoredLease(LEASE, b"k" * 32, 0)))
     once, twice = (replace(LEASE, expires=30 + n, renewals=n, chain=OTHER) for n in (1, 2))
     assert store.write(lambda t: [t.renew_lease(twice), t.renew_lease(once), t.renew_lease(once)]) == [
@@ -89,6 +90,58 @@ def test_a_lease_is_renewed_in_order_and_ends_once(store):
         False,
         False,
     ]
+
+
+CELL = Cell("cell", CellKind.BUDGET, "policy", 9, "outputs", 9, None, 0, 5)
+
+
+def test_a_cell_changes_only_from_what_it_was(store):
+    spent, again = (replace(CELL, value=9 - n, digest=NAME, changes=n) for n in (1, 2))
+    assert store.write(lambda t: [t.add_cell(CELL), t.add_cell(replace(CELL, value=99))]) == [True, False]
+    assert store.write(
+        lambda t: [t.change_cell(spent, again), t.change_cell(CELL, spent), t.change_cell(CELL, again)]
+    ) == [False, True, False]
+    assert store.read(lambda r: (r.cell("cell"), r.cell("other"), r.cells())) == (spent, None, (spent,))
+
+
+def test_a_cell_never_falls_below_zero(store):
+    store.write(lambda t: t.add_cell(CELL))
+    with pytest.raises(StoreUnavailable):
+        store.write(lambda t: t.change_cell(CELL, replace(CELL, value=-1)))
+    assert store.read(lambda r: r.cell("cell")) == CELL
+
+
+def test_a_cell_is_asked_once_under_each_lease_until_the_lease_ends(store):
+    asked = [("lease", b"n"), ("lease", b"n"), ("other", b"n"), ("lease", b"m")]
+    store.write(lambda t: t.add_lease(StoredLease(LEASE, b"k" * 32, 0)))
+    assert store.write(lambda t: [t.cell_ask(*pair) for pair in asked]) == [True, False, True, True]
+    store.write(lambda t: t.forget_cell_asks(LEASE.expires - 1))
+    assert store.read(lambda r: [r.cell_asked(*pair) for pair in asked[1:]]) == [True, False, True]
+    store.write(lambda t: t.forget_cell_asks(LEASE.expires))
+    assert store.read(lambda r: [r.cell_asked(*pair) for pair in asked[1:]]) == [False, False, False]
+
+
+def test_uses_stop_at_their_limit(store):
+    store.write(lambda t: t.limit_key("a", 3))
+    assert store.write(lambda t: [t.use_key("a", n) for n in (2, 2, 1, 1)]) == [True, False, True, False]
+    assert store.write(lambda t: t.use_key("without a limit", 1)) is False
+    assert store.read(lambda r: (r.key_uses("a"), r.key_uses("b"))) == (KeyUses(3, 3), None)
+
+
+def test_a_database_of_the_first_schema_is_brought_up_to_date(path):
+    store = SqliteStore(path)
+    store.write(lambda t: (t.add_lease(StoredLease(LEASE, b"k" * 32, 0)), t.log_append(b"leaf", "checkpoint")))
+    store.close()
+    with sqlite3.connect(path) as connection:
+        for table in ("cells", "cell_asks", "key_limits"):
+            connection.execute(f"DROP TABLE {table}")
+        connection.execute("PRAGMA user_version = 1")
+    connection.close()
+    for _ in range(2):
+        store = SqliteStore(path)
+        store.write(lambda t: t.add_cell(CELL))
+        assert store.read(lambda r: (r.cell("cell"), r.lease("lease").lease, r.log_size())) == (CELL, LEASE, 1)
+        store.close()
 
 
 def test_a_work_that_raises_leaves_nothing_behind(store):
