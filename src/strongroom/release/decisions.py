@@ -22,7 +22,16 @@ from strongroom.errors import ReleaseRefused
 from strongroom.records.envelope import Envelope
 from strongroom.records.evidence import Evidence, EvidenceBundle
 from strongroom.records.policy import Policy
-from strongroom.records.release import Challenge, Grant, GrantContext, Leaf, Lease, ReleaseRequest, RenewalRequest
+from strongroom.records.release import (
+    Challenge,
+    Edition,
+    Grant,
+    GrantContext,
+    Leaf,
+    Lease,
+    ReleaseRequest,
+    RenewalRequest,
+)
 from strongroom.records.verdict import Verdict
 from strongroom.release import leases, leaves
 from strongroom.release.grants import seal_grant, sign_grant
@@ -64,7 +73,7 @@ def release_facts(reader: Reader, request: ReleaseRequest) -> Facts:
     if not 1 <= len(request.keys) <= MAX_KEYS_PER_REQUEST:
         raise ReleaseRefused(f"a request asks for 1 to {MAX_KEYS_PER_REQUEST} keys", detail="keys.count")
     found = [reader.key(wanted.wrapped.key_id, wanted.wrapped.key_version) for wanted in request.keys]
-    return _facts(reader, found)
+    return facts_of(reader, found)
 
 
 def renewal_facts(reader: Reader, request: RenewalRequest, *, now: int) -> Facts:
@@ -73,7 +82,7 @@ def renewal_facts(reader: Reader, request: RenewalRequest, *, now: int) -> Facts
     lease = leases.check_active(stored.lease if stored else None, now=now)
     evidence = request.bundle.evidence
     leases.check_same_worker(lease, evidence.keyset.digest, evidence.statement.digest)
-    facts = _facts(reader, [reader.key(key_id) for key_id in lease.key_ids])
+    facts = facts_of(reader, [reader.key(key_id) for key_id in lease.key_ids])
     return Facts(facts.keys, facts.policies, stored)
 
 
@@ -199,23 +208,27 @@ class Judge:
 
 
 def _check_editions(request: ReleaseRequest, facts: Facts, policies: Sequence[Policy]) -> None:
+    by_id = {policy.id: policy for policy in policies}
+    for wanted, key in zip(request.keys, facts.keys, strict=True):
+        check_edition(wanted.wrapped.of, by_id[key.policy_id])
+
+
+def check_edition(of: Edition, policy: Policy) -> None:
     """No key of an edition before its policy's floor; which edition it is of is bound into the wrapped key.
 
     Raises `ReleaseRefused`.
     """
-    floors = {policy.id: policy.editions for policy in policies}
-    for wanted, key in zip(request.keys, facts.keys, strict=True):
-        of = wanted.wrapped.of
-        least = floors[key.policy_id].get(of.line.hex(), 1)
-        if of.edition < least:
-            raise ReleaseRefused(
-                f"this is the key of edition {of.edition}, and the policy wants {least} at the least",
-                detail="key.edition",
-                remedy="Fetch the newest edition of the artifact.",
-            )
+    least = policy.editions.get(of.line.hex(), 1)
+    if of.edition < least:
+        raise ReleaseRefused(
+            f"this is the key of edition {of.edition}, and the policy wants {least} at the least",
+            detail="key.edition",
+            remedy="Fetch the newest edition of the artifact.",
+        )
 
 
-def _facts(reader: Reader, found: Sequence[StoredKey | None]) -> Facts:
+def facts_of(reader: Reader, found: Sequence[StoredKey | None]) -> Facts:
+    """The keys that were found and their policies. Raises `ReleaseRefused` where one is missing or retired."""
     keys = []
     policies: dict[str, StoredPolicy] = {}
     for key in found:

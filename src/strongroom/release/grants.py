@@ -73,6 +73,13 @@ def open_grant(
     for member, (found, wanted) in expected.items():
         if found != wanted:
             raise GrantInvalid("this grant was made for another context", detail=member)
+    return open_sealed(grant, context, release_key)
+
+
+def open_sealed(grant: Grant, context: GrantContext, release_key: ReleaseKey) -> bytes:
+    """The data key (32 bytes) in a grant that was made under exactly `context`. Raises `GrantInvalid`."""
+    if grant.context != context:
+        raise GrantInvalid("this grant was made for another context")
     try:
         data_key = release_key.open(grant.encapsulation, grant.ciphertext, codec.encode(context))
     except (Refused, Unreadable) as error:
