@@ -12,6 +12,7 @@ from strongroom.crypto.hpke import ReleaseKey
 from strongroom.crypto.signatures import fingerprint, generate_p256, private_to_pem, public_to_pem
 from strongroom.errors import UsageError
 from strongroom.records import codec
+from strongroom.release.wire import KeyInfo
 
 
 @click.group("keys", short_help="your own keys, and wrapping keys at a broker")
@@ -54,15 +55,26 @@ def new(path: Path, kind: str, *, as_json: bool) -> None:
 @click.option(
     "--policy-id", required=True, help="The policy under which this key is released; put it there first or later."
 )
+@click.option("--uses", type=click.IntRange(min=1), help="How often it may be released at all; renewals do not count.")
 @broker_options
 @output.json_option
-def create(key_id: str, policy_id: str, broker: str, broker_fingerprint: str, identity: Path, *, as_json: bool) -> None:
+def create(
+    key_id: str,
+    policy_id: str,
+    uses: int | None,
+    broker: str,
+    broker_fingerprint: str,
+    identity: Path,
+    *,
+    as_json: bool,
+) -> None:
     """Create the wrapping key KEY_ID at the broker; it never leaves it."""
-    info = broker_client(broker, broker_fingerprint, identity).create_key(key_id, policy_id)
+    info = broker_client(broker, broker_fingerprint, identity).create_key(key_id, policy_id, max_uses=uses)
     if as_json:
         output.print_json(codec.to_json(info))
     else:
-        click.echo(f"{key_id} created, released under policy {policy_id}")
+        limit = "" if uses is None else f", {uses} times at the most"
+        click.echo(f"{key_id} created, released under policy {policy_id}{limit}")
 
 
 @keys_command.command("rotate")
@@ -101,6 +113,10 @@ def list_keys(broker: str, broker_fingerprint: str, identity: Path, *, as_json: 
         output.print_json({"keys": [codec.to_json(key) for key in found]})
     else:
         output.table(
-            ("KEY", "VERSION", "POLICY", "STATE"),
-            [(k.key_id, k.version, k.policy_id, k.state) for k in found],
+            ("KEY", "VERSION", "POLICY", "STATE", "USES"),
+            [(k.key_id, k.version, k.policy_id, k.state, _uses(k)) for k in found],
         )
+
+
+def _uses(key: KeyInfo) -> str:
+    return "-" if key.max_uses is None else f"{key.used}/{key.max_uses}"

@@ -18,6 +18,7 @@ from strongroom.cli import output
 COMMANDS = {
     "bench": "bench",
     "broker": "broker",
+    "cells": "cells",
     "chat": "talk",
     "collateral": "collateral",
     "copy": "copy",

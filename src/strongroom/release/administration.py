@@ -19,7 +19,7 @@ from strongroom.release import leases, leaves
 from strongroom.release.keys import KeyRing, open_at_broker
 from strongroom.release.log import Log
 from strongroom.release.state import BrokerKeys
-from strongroom.release.stores.port import KeyState, Store, StoredKey, StoredPolicy, Transaction
+from strongroom.release.stores.port import KeyState, Reader, Store, StoredKey, StoredPolicy, Transaction
 from strongroom.release.wire import KeyInfo, PolicyInfo, WrapContext, WrapRequest, check_name
 
 
@@ -63,24 +63,32 @@ class Administration:
         stored = self._store.read(lambda reader: reader.policies())
         return tuple(PolicyInfo(policy.id, policy.version, policy.digest) for policy in stored)
 
-    def create_key(self, key_id: str, policy_id: str, *, who: Digest, now: int) -> KeyInfo:
+    def create_key(self, key_id: str, policy_id: str, *, who: Digest, now: int, max_uses: int | None = None) -> KeyInfo:
         """A new key under a policy, which may be put later; until then it is released to nobody.
 
-        Raises `UsageError`.
+        `max_uses` is how often it may be released at all, None without a limit. Raises `UsageError`.
         """
+        if max_uses is not None and max_uses < 1:
+            raise UsageError("a key is released once or more", remedy="Give --uses a number above 0, or leave it out.")
         key = self._ring.create(check_name(key_id), check_name(policy_id), now=now)
 
         def put(transaction: Transaction) -> None:
             if not transaction.put_key(key):
                 raise UsageError("there is already a key of this name", remedy="Choose another name, or use this key.")
-            self._log.append(transaction, leaves.key_event(key_id, "created", time=now, who=who))
+            what = "created"
+            if max_uses is not None:
+                transaction.limit_key(key_id, max_uses)
+                what = f"created uses={max_uses}"
+            self._log.append(transaction, leaves.key_event(key_id, what, time=now, who=who))
 
         self._store.write(put)
-        return _info(key)
+        return KeyInfo(
+            key_id, key.version, policy_id, key.state, key.created, max_uses, None if max_uses is None else 0
+        )
 
     def keys(self) -> tuple[KeyInfo, ...]:
         """All versions of all keys."""
-        return tuple(_info(key) for key in self._store.read(lambda reader: reader.keys()))
+        return self._store.read(lambda reader: tuple(_info(reader, key) for key in reader.keys()))  # noqa: SIM118 (not a dict)
 
     def wrap(self, key_id: str, request: WrapRequest, *, who: Digest, now: int) -> WrappedKey:
         """Wrap an artifact's data key, which came sealed to this broker. Raises `UsageError` or `ReleaseRefused`."""
@@ -100,7 +108,7 @@ class Administration:
             if not transaction.put_key(key):
                 raise UsageError("somebody else is rotating this key", remedy="Look with `strongroom keys list`.")
             self._log.append(transaction, leaves.key_event(key_id, "rotated", time=now, who=who))
-            return _info(key)
+            return _info(transaction, key)
 
         return self._store.write(rotate)
 
@@ -127,7 +135,7 @@ class Administration:
             if not transaction.set_key_state(key_id, KeyState.RETIRED):
                 raise UsageError("there is no such key", remedy="See `strongroom keys list`.")
             self._log.append(transaction, leaves.key_event(key_id, "retired", time=now, who=who))
-            return tuple(_info(key) for key in transaction.keys() if key.id == key_id)  # noqa: SIM118 (not a dict)
+            return tuple(_info(transaction, key) for key in transaction.keys() if key.id == key_id)  # noqa: SIM118 (not a dict)
 
         return self._store.write(retire)
 
@@ -174,5 +182,7 @@ class Administration:
         return self._store.write(revoke)
 
 
-def _info(key: StoredKey) -> KeyInfo:
-    return KeyInfo(key.id, key.version, key.policy_id, key.state, key.created)
+def _info(reader: Reader, key: StoredKey) -> KeyInfo:
+    uses = reader.key_uses(key.id)
+    limit, used = (uses.limit, uses.used) if uses else (None, None)
+    return KeyInfo(key.id, key.version, key.policy_id, key.state, key.created, limit, used)

@@ -3,11 +3,11 @@
 Knows: the order of an attempt. Limits, parse, challenge, facts, judgement; then, in one transaction: the nonce is
 consumed, the facts are looked at again, lease, leaf and answer are written. Only when that is durable does the answer,
 with its grants, leave. Does not know: HTTP (`services.broker`), SQL (`stores`), what evidence proves (the appraiser),
-what owners do (`administration`).
+what owners do (`administration`), cells (`cells`).
 
 A nonce is consumed by compare-and-swap, also when the attempt fails. The same bytes within 60 s get the answer that was
 kept, never a new decision; kept answers hold only sealed grants. Refusals of a live challenge are leaves too, so many a
-minute. Not covered: cells, witnesses' cosignatures, several brokers over one store, and a check that a restored
+minute. Not covered: witnesses' cosignatures, several brokers over one store, and a check that a restored
 database is the newest.
 """
 
@@ -42,8 +42,9 @@ from strongroom.records.release import (
     RenewalRequest,
     renewal_purpose,
 )
-from strongroom.release import leases, leaves, owners
+from strongroom.release import leases, leaves, owners, uses
 from strongroom.release.administration import Administration
+from strongroom.release.cells import Cells
 from strongroom.release.challenges import Challenger
 from strongroom.release.decisions import (
     Appraiser,
@@ -93,6 +94,7 @@ class Broker:
         self._challenger = Challenger(keys.challenge)
         self._judge = Judge(keys, ring, appraiser=appraiser, owners=owner_keys)
         self._refusals = RefusalBudget()
+        self.cells = Cells(store, self.log, keys, ring, owners=owner_keys, refusals=self._refusals)
         self._forgotten = 0
 
     def challenge(self, purpose: str, *, now: int) -> Challenge:
@@ -219,12 +221,14 @@ class Broker:
     def _grant(self, transaction: Transaction, request: Request, yes: Yes, *, now: int) -> ReleaseAnswer:
         """Write a yes down. Raises `Refused` only before the first write."""
         still_holds(transaction, yes.facts, now=now)
+        leaf = yes.leaf
         if yes.facts.lease is None:
+            leaf = leaves.with_uses(leaf, uses.count(transaction, [key.id for key in yes.facts.keys]))
             receipt_key = request.bundle.evidence.keyset.receipt
             transaction.add_lease(StoredLease(yes.lease, receipt_key, receipts_sequence=0))
         elif not transaction.renew_lease(yes.lease):
             raise ReleaseRefused("this lease was renewed meanwhile", detail="lease.renewals")
-        proof = self.log.append(transaction, yes.leaf)
+        proof = self.log.append(transaction, leaf)
         return ReleaseAnswer(yes.token, yes.lease.id, yes.seconds, yes.grants, proof)
 
     def _refuse(self, transaction: Transaction, error: StrongroomError, request: Request, *, now: int) -> StoredAnswer:

@@ -23,6 +23,7 @@ from strongroom.errors import LogInvalid, MalformedRecord, NotAuthorised, Servic
 from strongroom.receipts.identity import open_identity, token_key
 from strongroom.receipts.proof import verify_proof
 from strongroom.records import codec
+from strongroom.records.cell import Cell
 from strongroom.records.digest import Digest
 from strongroom.records.envelope import Envelope
 from strongroom.records.evidence import Evidence
@@ -136,11 +137,15 @@ class BrokerClient:
             raise LogInvalid("the broker logged something else than what it was given")
         return proof
 
+    def ask_cell(self, cell_id: str, verb: str, request: Envelope, kind: type[T]) -> T:
+        """Send a signed request to a cell (`cell_client` makes it, and checks the answer)."""
+        return self._post(f"{wire.CELLS_PATH}/{_segment(cell_id)}/{verb}", request, kind)
+
     # Owners
 
-    def create_key(self, key_id: str, policy_id: str) -> wire.KeyInfo:
-        """A new key at the broker, which never leaves it."""
-        return self._owned("POST", wire.KEYS_PATH, wire.KeyInfo, wire.KeyCreation(key_id, policy_id))
+    def create_key(self, key_id: str, policy_id: str, *, max_uses: int | None = None) -> wire.KeyInfo:
+        """A new key at the broker, which never leaves it; `max_uses` limits how often it may be released."""
+        return self._owned("POST", wire.KEYS_PATH, wire.KeyInfo, wire.KeyCreation(key_id, policy_id, max_uses))
 
     def keys(self) -> tuple[wire.KeyInfo, ...]:
         """All keys, with their policies and states."""
@@ -173,6 +178,18 @@ class BrokerClient:
         if (made.key_id, made.broker, made.of) != (wrapped.key_id, self._fingerprint, wrapped.of):
             raise MalformedRecord("the broker wrapped something else than what it was given")
         return made
+
+    def create_cell(self, creation: wire.CellCreation) -> Cell:
+        """A new counter or budget; nobody resets it."""
+        return self._owned("POST", wire.CELLS_PATH, Cell, creation)
+
+    def cells(self) -> tuple[Cell, ...]:
+        """All cells as they stand."""
+        return self._owned("GET", wire.CELLS_PATH, wire.CellList).cells
+
+    def cell(self, cell_id: str) -> Cell:
+        """One cell as it stands."""
+        return self._owned("GET", f"{wire.CELLS_PATH}/{_segment(cell_id)}", Cell)
 
     def put_policy(self, envelope: Envelope) -> wire.PolicyInfo:
         """Bring a signed policy into force; its version never goes back."""

@@ -5,20 +5,23 @@ Knows: the order of digests in each leaf. Does not know: the log (`log`), or wha
     event       subject     digests                                                              detail
     release     lease id    keyset, statement, evidence, token, chain, policies…, grants…        level, lease_seconds
     renewal     lease id    keyset, statement, evidence, token, chain, policies…                 level, lease_seconds
-    refusal     purpose     evidence, keyset                                                     code, checks, how many unlogged
+    refusal     purpose     evidence, keyset; of a cell: request, keyset                         code, checks, how many unlogged
     revocation  lease id    keyset, who                                                          what was revoked
     policy      policy id   policy, who                                                          version
     key         key id      who (, artifact)                                                     created, wrapped, rotated, …
     receipts    lease id    keyset, root                                                         count, sequence
+    cell        cell id     who; or keyset, request, counter's digest or grant                   created, advance or spend
 
 Leaves are public: no names of people, no names of files, no secrets. `who` is the fingerprint of an owner's public key.
 """
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Sequence
 
 from strongroom.errors import AppraisalRefused, LogInvalid, StrongroomError
+from strongroom.records.cell import Advance, Cell, Spend
 from strongroom.records.digest import Digest, digest_bytes
 from strongroom.records.evidence import Evidence
 from strongroom.records.release import Grant, Leaf, Lease, ReleaseAnswer
@@ -27,8 +30,9 @@ from strongroom.release.chain import token_digest
 from strongroom.release.wire import ReceiptsRoot
 
 RELEASE, RENEWAL, REFUSAL, REVOCATION = "release", "renewal", "refusal", "revocation"
-POLICY, KEY, RECEIPTS = "policy", "key", "receipts"
+POLICY, KEY, RECEIPTS, CELL = "policy", "key", "receipts", "cell"
 MAX_DETAIL = 512
+USES = " uses="
 CHAIN = 4
 """Where the chain's head stands among the digests of a release or a renewal."""
 
@@ -79,6 +83,38 @@ def receipts_posted(root: ReceiptsRoot, *, keyset: Digest, time: int) -> Leaf:
     return Leaf(RECEIPTS, time, root.lease_id, (keyset, logged), f"count={root.count} sequence={root.sequence}")
 
 
+def cell_created(cell: Cell, *, time: int, who: Digest) -> Leaf:
+    """The leaf of a new cell."""
+    members = (f"policy={cell.policy_id}", f"limit={cell.limit}", f"output={cell.output_key}")
+    return Leaf(CELL, time, cell.id, (who,), " ".join((f"created {cell.kind.value}", *members)))
+
+
+def cell_changed(
+    request: Advance | Spend, *, keyset: Digest, time: int, value: int, grant: Digest | None = None, uses: str = ""
+) -> Leaf:
+    """The leaf of a cell's change, to `value`; the request's digest covers what it was before, and the nonce."""
+    beside: Digest | None
+    if isinstance(request, Advance):
+        beside = request.digest
+        what = f"advance lease={request.lease_id} value={value}"
+    else:
+        beside = grant
+        what = f"spend lease={request.lease_id} value={value} amount={request.amount} purpose={request.purpose}"
+    digests = (keyset, request.request_digest) + (() if beside is None else (beside,))
+    return with_uses(Leaf(CELL, time, request.cell_id, digests, what), uses)
+
+
+def cell_refused(error: StrongroomError, request: Advance | Spend, lease: Lease, *, time: int, unlogged: int) -> Leaf:
+    """The leaf of a no to a worker whose lease and signature hold."""
+    detail = f"code={error.code} unlogged={unlogged} checks={error.detail}"
+    return Leaf(REFUSAL, time, f"cell:{request.cell_id}", (request.request_digest, lease.keyset), detail[:MAX_DETAIL])
+
+
+def with_uses(leaf: Leaf, uses: str) -> Leaf:
+    """`leaf` with the use counts of the keys that it releases (see `uses`); nothing where no key is limited."""
+    return dataclasses.replace(leaf, detail=f"{leaf.detail}{USES}{uses}") if uses else leaf
+
+
 def check_decided(
     leaf: Leaf, event: str, *, evidence: Evidence, answer: ReleaseAnswer, grants: Sequence[Grant], level: Level
 ) -> None:
@@ -92,7 +128,7 @@ def check_decided(
         and leaf.subject == answer.lease_id
         and leaf.digests[:CHAIN] == wanted
         and leaf.digests[len(leaf.digests) - len(grants) :] == tuple(grant.digest for grant in grants)
-        and leaf.detail == _decision(level, answer.lease_seconds)
+        and leaf.detail.partition(USES)[0] == _decision(level, answer.lease_seconds)
     )
     if not holds:
         raise LogInvalid("the broker logged something else than what it answered")

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from typing import ClassVar
 
 from strongroom.errors import UsageError
+from strongroom.records.cell import Cell, CellKind
 from strongroom.records.digest import Digest
 from strongroom.records.release import Edition, Lease
 from strongroom.release.stores.port import KeyState
@@ -21,23 +22,27 @@ LEASES_PATH = "/v1/leases"
 RECEIPTS_PATH = "/v1/receipts"
 KEYS_PATH = "/v1/keys"
 POLICIES_PATH = "/v1/policies"
+CELLS_PATH = "/v1/cells"
 
 RECEIPTS_PAYLOAD_TYPE = "application/vnd.strongroom.receipts-root.v1+json"
+CELL_PAYLOAD_TYPE = "application/vnd.strongroom.cell-request.v1+json"
+CELL_VIEW_PAYLOAD_TYPE = "application/vnd.strongroom.cell-view.v1+json"
 
 MAX_EVIDENCE_BYTES = 1024 * 1024
 MAX_POLICY_BYTES = 512 * 1024
 MAX_SMALL_BYTES = 64 * 1024
 MAX_ANSWER_BYTES = 4 * 1024 * 1024
 MAX_KEYS_PER_REQUEST = 16
+CELL_NONCE_BYTES = 32
 
 _NAME = re.compile(r"[a-z0-9][a-z0-9._-]{0,63}")
 
 
 def check_name(name: str) -> str:
-    """`name` itself if it can name a key or a policy. Raises `UsageError`."""
+    """`name` itself if it can name a key, a policy or a cell. Raises `UsageError`."""
     if _NAME.fullmatch(name) is None:
         raise UsageError(
-            "a key or a policy is named by 1 to 64 of a-z, 0-9, '.', '_' and '-', the first a letter or digit",
+            "keys, policies and cells are named by 1 to 64 of a-z, 0-9, '.', '_' and '-', the first a letter or digit",
             remedy="Choose another name.",
         )
     return name
@@ -67,11 +72,15 @@ class ReceiptsRoot:
 
 @dataclass(frozen=True, slots=True)
 class KeyCreation:
-    """Asks for a new key under a policy, which may be put later; until it is, the key is released to nobody."""
+    """Asks for a new key under a policy, which may be put later; until it is, the key is released to nobody.
+
+    `max_uses` is how often it may be released at all, or None.
+    """
 
     TYPE: ClassVar[str] = "strongroom/key-creation/v1"
     key_id: str
     policy_id: str
+    max_uses: int | None
 
 
 @dataclass(frozen=True, slots=True)
@@ -96,7 +105,10 @@ class WrapRequest:
 
 @dataclass(frozen=True, slots=True)
 class KeyInfo:
-    """A key as its owner sees it: never the key itself."""
+    """A key as its owner sees it: never the key itself.
+
+    `max_uses` is how often it may be released, in all its versions, and `used` how often it was; None without a limit.
+    """
 
     TYPE: ClassVar[str] = "strongroom/key-info/v1"
     key_id: str
@@ -104,6 +116,8 @@ class KeyInfo:
     policy_id: str
     state: KeyState
     created: int
+    max_uses: int | None
+    used: int | None
 
 
 @dataclass(frozen=True, slots=True)
@@ -138,3 +152,27 @@ class LeaseList:
 
     TYPE: ClassVar[str] = "strongroom/lease-list/v1"
     leases: tuple[Lease, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class CellCreation:
+    """Asks for a new cell under a policy, which may be put later.
+
+    `limit` is what a budget begins with, None of a counter; `output_key` the key whose wrapped keys its spends may be
+    granted, or None.
+    """
+
+    TYPE: ClassVar[str] = "strongroom/cell-creation/v1"
+    cell_id: str
+    kind: CellKind
+    policy_id: str
+    limit: int | None
+    output_key: str | None
+
+
+@dataclass(frozen=True, slots=True)
+class CellList:
+    """All cells of a broker."""
+
+    TYPE: ClassVar[str] = "strongroom/cell-list/v1"
+    cells: tuple[Cell, ...]

@@ -26,6 +26,7 @@ from strongroom.records.envelope import Envelope
 from strongroom.records.release import ReleaseAnswer, WrappedKey
 from strongroom.release import wire
 from strongroom.release.broker import Broker
+from strongroom.services.cells import cell_routes
 from strongroom.services.log import log_routes
 from strongroom.services.problems import HANDLERS, Defects, answer, read_body
 
@@ -41,6 +42,7 @@ def broker_app(broker: Broker, *, clock: Clock = time.time) -> Starlette:
         Route("/healthz", _health),
         *_public_routes(broker, clock),
         *_owner_routes(broker, clock),
+        *cell_routes(broker.cells, clock, lambda verb: _owned(broker, clock, verb)),
         *log_routes(broker.log, broker.store),
     ]
     return Starlette(routes=routes, exception_handlers=HANDLERS, middleware=[Middleware(Defects)])
@@ -85,7 +87,7 @@ def _owner_routes(broker: Broker, clock: Clock) -> list[Route]:
 
     def create_key(_: Request, body: bytes, who: Digest, now: int) -> wire.KeyInfo:
         wanted = codec.decode(wire.KeyCreation, body)
-        return admin.create_key(wanted.key_id, wanted.policy_id, who=who, now=now)
+        return admin.create_key(wanted.key_id, wanted.policy_id, max_uses=wanted.max_uses, who=who, now=now)
 
     def wrap(request: Request, body: bytes, who: Digest, now: int) -> Any:
         return admin.wrap(request.path_params["id"], codec.decode(wire.WrapRequest, body), who=who, now=now)
