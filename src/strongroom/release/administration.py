@@ -176,7 +176,7 @@ class Administration:
             ended = [lease for lease in found if lease.state is LeaseState.ACTIVE]
             for lease in ended:
                 transaction.revoke_lease(lease.id)
-                self._log.append(transaction, leaves.revoked(lease, time=now, who=who, what=what))
+            self._log.append_all(transaction, [leaves.revoked(lease, time=now, who=who, what=what) for lease in ended])
             return tuple(stored.lease for lease in ended if (stored := transaction.lease(lease.id)))
 
         return self._store.write(revoke)

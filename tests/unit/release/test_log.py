@@ -28,6 +28,15 @@ def test_every_proof_holds_under_its_own_checkpoint(world):
         assert verify_proof(proof, origin=identity.log_origin, log_key=identity.log) == leaf(number)
 
 
+def test_a_group_of_leaves_stands_in_order_under_one_checkpoint(world, log):
+    before = world.log_size()
+    world.store.write(lambda t: (log.append_all(t, [leaf(n) for n in range(5)]), log.append_all(t, [])))
+    (proof,) = append(world, leaf(5))
+    identity = world.broker.identity
+    assert world.leaves()[before:] == [leaf(n) for n in range(6)]
+    assert verify_proof(proof, origin=identity.log_origin, log_key=identity.log) == leaf(5)
+
+
 def test_a_leaf_of_a_transaction_that_failed_is_forgotten(world, log):
     append(world, leaf(1))
 

@@ -12,7 +12,7 @@ Every method may raise `StoreUnavailable`.
 from __future__ import annotations
 
 import enum
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Protocol, TypeVar
 
@@ -157,8 +157,8 @@ class Transaction(Reader, CellTransaction, Protocol):
         """Set the last sequence of receipts logged under a lease; False unless it grows."""
         ...
 
-    def log_append(self, leaf: bytes, checkpoint: str) -> None:
-        """Add the next leaf, and the checkpoint over the grown log."""
+    def log_extend(self, leaves: Sequence[bytes], checkpoint: str) -> None:
+        """Add the next leaves, and the checkpoint over the grown log."""
         ...
 
 

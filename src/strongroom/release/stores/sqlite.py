@@ -14,7 +14,7 @@ import json
 import os
 import sqlite3
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -246,8 +246,10 @@ class SqliteTransaction(CellRows):
     def log_checkpoint(self) -> str | None:
         return self._meta(CHECKPOINT)
 
-    def log_append(self, leaf: bytes, checkpoint: str) -> None:
-        self._connection.execute(sa.insert(Leaves).values(position=self.log_size(), leaf=leaf))
+    def log_extend(self, leaves: Sequence[bytes], checkpoint: str) -> None:
+        size = self.log_size()
+        rows = [{"position": position, "leaf": leaf} for position, leaf in enumerate(leaves, size)]
+        self._connection.execute(sa.insert(Leaves), rows)
         self._put_meta(CHECKPOINT, checkpoint)
 
     def _insert(self, table: sa.Table, **values: Any) -> bool:

@@ -147,7 +147,7 @@ def test_a_database_of_the_first_schema_is_brought_up_to_date(path):
 def test_a_work_that_raises_leaves_nothing_behind(store):
     def half(transaction):
         transaction.consume("a", b"n", 100)
-        transaction.log_append(b"leaf", "checkpoint")
+        transaction.log_extend([b"leaf"], "checkpoint")
         raise KeyError
 
     with pytest.raises(KeyError):
@@ -158,7 +158,7 @@ def test_a_work_that_raises_leaves_nothing_behind(store):
 def test_many_threads_write_one_after_the_other(store):
     def append():
         for _ in range(5):
-            store.write(lambda t: t.log_append(b"%d" % t.log_size(), "checkpoint"))
+            store.write(lambda t: t.log_extend([b"%d" % t.log_size()], "checkpoint"))
 
     threads = [threading.Thread(target=append) for _ in range(6)]
     for thread in threads:
@@ -234,7 +234,7 @@ from strongroom.release.stores.sqlite import SqliteStore
 store = SqliteStore(Path(sys.argv[1]))
 number = store.read(lambda r: r.log_size())
 while True:
-    store.write(lambda t: (t.consume("a", number.to_bytes(8, "big"), 100), t.log_append(b"%d" % number, str(number))))
+    store.write(lambda t: (t.consume("a", number.to_bytes(8, "big"), 100), t.log_extend([b"%d" % number], str(number))))
     print(number, flush=True)
     number += 1
 """
