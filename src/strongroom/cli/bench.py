@@ -14,7 +14,7 @@ from strongroom.cli import output
 
 
 @click.command("bench", short_help="figures of this machine, as ratios to a named baseline")
-@click.argument("name", type=click.Choice(["inference", "open", "verify"]))
+@click.argument("name", type=click.Choice(["broker", "inference", "open", "verify"]))
 @click.option(
     "--pairs",
     type=click.IntRange(5),
@@ -47,6 +47,7 @@ def bench_command(
 
     progress = output.Progress(f"bench {name}", quiet=as_json)
     measures: dict[str, Callable[[], list[Figure]]] = {
+        "broker": lambda: _broker(pairs, progress),
         "inference": lambda: _inference(model, pairs, tokens, progress),
         "open": lambda: _open(pairs, size, progress),
         "verify": lambda: _verify(pairs, progress),
@@ -73,6 +74,12 @@ def bench_command(
         )  # fmt: skip
     if any(figure.verdict != "met" for figure in found):
         raise click.exceptions.Exit(1)
+
+
+def _broker(pairs: int, progress: output.Progress) -> list[Figure]:
+    from strongroom.bench.broker import broker
+
+    return broker(pairs=pairs, progress=progress)
 
 
 def _inference(model: Path | None, pairs: int, tokens: int, progress: output.Progress) -> list[Figure]:
