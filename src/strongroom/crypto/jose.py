@@ -13,7 +13,9 @@ from collections.abc import Mapping
 from typing import Any
 
 from cryptography.hazmat.primitives import serialization
-from cryptography.hazmat.primitives.asymmetric.ec import EllipticCurvePrivateKey, EllipticCurvePublicKey
+from cryptography.hazmat.primitives.asymmetric.ec import ECDSA, EllipticCurvePrivateKey, EllipticCurvePublicKey
+from cryptography.hazmat.primitives.asymmetric.utils import decode_dss_signature
+from cryptography.hazmat.primitives.hashes import SHA384
 from joserfc import jws
 from joserfc.errors import JoseError
 from joserfc.jwk import ECKey
@@ -33,10 +35,12 @@ def sign_token(claims: Mapping[str, Any], key: EllipticCurvePrivateKey, kid: str
     if key.curve.name != CURVE:
         raise UsageError("tokens are signed with a key on P-384")
     header = {"alg": ALGORITHM, "kid": kid, "typ": "JWT"}
-    private = key.private_bytes(
-        serialization.Encoding.DER, serialization.PrivateFormat.PKCS8, serialization.NoEncryption()
-    )
-    token = jws.serialize_compact(header, codec.encode(claims), ECKey.import_key(private), [ALGORITHM], _registry())
+    signed = f"{codec.b64encode(codec.encode(header))}.{codec.b64encode(codec.encode(claims))}"
+    r, s = decode_dss_signature(
+        key.sign(signed.encode("ascii"), ECDSA(SHA384()))
+    )  # RFC 7518 section 3.4: r and s alone
+    half = SIGNATURE_BYTES // 2
+    token = f"{signed}.{codec.b64encode(r.to_bytes(half, 'big') + s.to_bytes(half, 'big'))}"
     if len(token) > MAX_TOKEN_BYTES:
         raise UsageError(f"a token of {len(token)} bytes exceeds the limit of {MAX_TOKEN_BYTES}")
     return token

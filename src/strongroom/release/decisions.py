@@ -11,6 +11,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import Protocol
 
 from cryptography.hazmat.primitives.asymmetric.ec import EllipticCurvePublicKey
@@ -19,6 +20,7 @@ from strongroom.appraisal import ear
 from strongroom.appraisal.appraise import require
 from strongroom.appraisal.policies import open_policy
 from strongroom.errors import ReleaseRefused
+from strongroom.records.digest import Digest
 from strongroom.records.envelope import Envelope
 from strongroom.records.evidence import Evidence, EvidenceBundle
 from strongroom.records.policy import Policy
@@ -39,6 +41,8 @@ from strongroom.release.keys import KeyRing
 from strongroom.release.state import BrokerKeys
 from strongroom.release.stores.port import KeyState, Reader, StoredKey, StoredLease, StoredPolicy
 from strongroom.release.wire import MAX_KEYS_PER_REQUEST
+
+POLICIES_REMEMBERED = 256
 
 
 class Appraiser(Protocol):
@@ -105,8 +109,15 @@ class Judge:
         self, keys: BrokerKeys, ring: KeyRing, *, appraiser: Appraiser, owners: Sequence[EllipticCurvePublicKey]
     ) -> None:
         self._keys, self._ring = keys, ring
-        self._appraiser, self._owners = appraiser, owners
+        self._appraiser = appraiser
         self._fingerprint = keys.identity.fingerprint
+
+        @lru_cache(maxsize=POLICIES_REMEMBERED)
+        def opened(envelope: bytes) -> tuple[Policy, Digest]:
+            policy = open_policy(Envelope.from_bytes(envelope), owners)
+            return policy, policy.digest
+
+        self._open_policy = opened  # by its exact bytes: whoever changes one bit has it judged anew
 
     def release(self, request: ReleaseRequest, facts: Facts, *, now: int) -> Yes:
         """The answer to a worker's first proof. Raises `AppraisalRefused`, `ReleaseRefused` or `MalformedEvidence`."""
@@ -170,8 +181,9 @@ class Judge:
 
         The verdict that becomes the token is that under the first key's policy.
         """
-        policies = [open_policy(Envelope.from_bytes(stored.envelope), self._owners) for stored in facts.policies]
-        if [(policy.id, policy.digest) for policy in policies] != [
+        opened = [self._open_policy(stored.envelope) for stored in facts.policies]
+        policies = [policy for policy, _ in opened]
+        if [(policy.id, digest) for policy, digest in opened] != [
             (stored.id, stored.digest) for stored in facts.policies
         ]:
             raise ReleaseRefused("a stored policy is not the one that its owner signed", detail="policy.stored")

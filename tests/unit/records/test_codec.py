@@ -4,6 +4,7 @@ from collections.abc import Mapping
 from typing import ClassVar
 
 import pytest
+import rfc8785
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -158,3 +159,16 @@ def test_only_a_record_with_a_type_of_its_own_is_hashed():
 def test_an_event_measures_its_name_and_its_value():
     assert len(Event("a", "b").measurement) == 48
     assert len({Event("a", "b").measurement, Event("ab", "").measurement, Event("b", "a").measurement}) == 3
+
+
+TEXTS = st.text(st.characters(codec="utf-8"), max_size=8) | st.text(st.characters(max_codepoint=127), max_size=8)
+VALUES = st.recursive(
+    st.none() | st.booleans() | st.integers(-codec.MAX_INTEGER, codec.MAX_INTEGER) | TEXTS,
+    lambda inner: st.lists(inner, max_size=4) | st.dictionaries(TEXTS, inner, max_size=4),
+    max_leaves=12,
+)
+
+
+@given(VALUES)
+def test_canonical_bytes_are_those_of_rfc_8785_whatever_the_text(value):
+    assert codec.encode(value) == rfc8785.dumps(value)
