@@ -4,9 +4,10 @@ from pathlib import Path
 
 import pytest
 
+from strongroom.crypto.pkcs11token import read_pin
 from strongroom.crypto.pkcs11uri import PinSource, parse
 from strongroom.errors import FileUnreadable, TokenUnavailable, UsageError
-from strongroom.sealed.signing.token import TokenSigner, read_pin, token_certificate
+from strongroom.sealed.signing.token import TokenSigner, token_certificate
 
 PIN = "canary-pin-3141"
 
