@@ -35,6 +35,15 @@ def broker_command() -> None:
 @click.option("--anchor", metavar="FILE", help="PEM of an installation root, for simulated TEEs (development only).")
 @signed_options
 @click.option("--profile", type=click.Choice(["production", "development"]), default="production", show_default=True)
+@click.option(
+    "--keep-evidence",
+    "keep_days",
+    type=click.IntRange(0, 36_500),
+    default=180,
+    show_default=True,
+    metavar="DAYS",
+    help="How long evidence, collateral and tokens are kept for `audit export`; 0 keeps nothing.",
+)
 @click.option("--listen", default="127.0.0.1:8600", show_default=True, metavar="HOST:PORT")
 @output.json_option
 def serve(
@@ -43,6 +52,7 @@ def serve(
     anchor: str | None,
     enrollers: tuple[str, ...],
     profile: str,
+    keep_days: int,
     listen: str,
     *,
     as_json: bool,
@@ -64,7 +74,7 @@ def serve(
         keys.append(key)
     known = read_known(**signed)
     anchors = load_anchors(anchor, enrollers=enrollers)
-    broker = open_broker(state, anchors=anchors, owners=keys, profile=profile, known=known)
+    broker = open_broker(state, anchors=anchors, owners=keys, profile=profile, known=known, keep_days=keep_days)
 
     def ready(url: str) -> None:
         fingerprint = broker.identity.fingerprint

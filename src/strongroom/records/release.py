@@ -9,12 +9,14 @@ import enum
 from dataclasses import dataclass
 from typing import ClassVar
 
-from strongroom.records.digest import Digest, digest_record
+from strongroom.records import codec
+from strongroom.records.digest import Digest, digest_bytes, digest_record, frame
 from strongroom.records.envelope import Envelope
 from strongroom.records.evidence import EvidenceBundle
 
 PURPOSE_RELEASE = "release"
 PURPOSE_SESSION = "session"
+SEALED_TAG = "strongroom/sealed-key/v1"
 
 
 def renewal_purpose(lease_id: str) -> str:
@@ -119,6 +121,15 @@ class GrantContext:
 
 
 @dataclass(frozen=True, slots=True)
+class GrantSummary:
+    """A grant without its key: the context, and the digest of what was sealed. Its digest is the grant's."""
+
+    TYPE: ClassVar[str] = "strongroom/grant-summary/v1"
+    context: GrantContext
+    sealed: Digest
+
+
+@dataclass(frozen=True, slots=True)
 class Grant:
     """A released key: `ciphertext` opens only with the worker's release key under `context`. Travels in a signed envelope."""
 
@@ -128,8 +139,14 @@ class Grant:
     ciphertext: bytes
 
     @property
+    def summary(self) -> GrantSummary:
+        """The grant as it may be shown later, when nobody should hold the sealed key any more."""
+        sealed = codec.encode({"ciphertext": self.ciphertext, "encapsulation": self.encapsulation})
+        return GrantSummary(self.context, digest_bytes(frame(SEALED_TAG, sealed)))
+
+    @property
     def digest(self) -> Digest:
-        return digest_record(self)
+        return digest_record(self.summary)
 
 
 @dataclass(frozen=True, slots=True)

@@ -13,6 +13,7 @@ database is the newest.
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Callable, Sequence
 from typing import TypeVar
 
@@ -30,6 +31,7 @@ from strongroom.errors import (
     UsageError,
 )
 from strongroom.records import codec
+from strongroom.records.audit import AuditPage, AuditQuery
 from strongroom.records.digest import Digest, digest_bytes, frame
 from strongroom.records.envelope import Envelope
 from strongroom.records.release import (
@@ -44,6 +46,7 @@ from strongroom.records.release import (
 )
 from strongroom.release import leases, leaves, owners, uses
 from strongroom.release.administration import Administration
+from strongroom.release.archive import KEEP_DAYS, Archive
 from strongroom.release.cells import Cells
 from strongroom.release.challenges import Challenger
 from strongroom.release.decisions import (
@@ -75,11 +78,17 @@ class Broker:
     """One broker over one store. Every method may be called from many threads, and may raise `StoreUnavailable`.
 
     `owner_keys` sign policies and the owners' requests; an empty list is refused (`UsageError`). `now` is in Unix
-    seconds.
+    seconds. What decisions rested on is kept for `keep_days`.
     """
 
     def __init__(
-        self, store: Store, keys: BrokerKeys, *, appraiser: Appraiser, owner_keys: Sequence[EllipticCurvePublicKey]
+        self,
+        store: Store,
+        keys: BrokerKeys,
+        *,
+        appraiser: Appraiser,
+        owner_keys: Sequence[EllipticCurvePublicKey],
+        keep_days: int = KEEP_DAYS,
     ) -> None:
         if not owner_keys:
             raise UsageError("a broker without an owner serves nobody", remedy="Name an owner's public key (--owner).")
@@ -88,6 +97,7 @@ class Broker:
         self.store = store
         self.log = Log(self.identity.log_origin, keys.log)
         self.log.open(store)
+        self.archive = Archive(self.log, days=keep_days)
         ring = KeyRing(keys.root, self.identity.fingerprint)
         self.administration = Administration(store, self.log, keys, ring, owners=owner_keys)
         self._owner_keys = tuple(owner_keys)
@@ -110,7 +120,7 @@ class Broker:
 
         def judge(request: ReleaseRequest) -> Yes:
             facts = self.store.read(lambda reader: release_facts(reader, request))
-            return self._judge.release(request, facts, now=now)
+            return self._to_keep(self._judge.release(request, facts, now=now), request)
 
         return self._attempt(body, ReleaseRequest, lambda _: PURPOSE_RELEASE, judge, now=now)
 
@@ -127,7 +137,7 @@ class Broker:
 
         def judge(request: RenewalRequest) -> Yes:
             facts = self.store.read(lambda reader: renewal_facts(reader, request, now=now))
-            return self._judge.renewal(request, facts, now=now)
+            return self._to_keep(self._judge.renewal(request, facts, now=now), request)
 
         return self._attempt(body, RenewalRequest, purpose, judge, now=now)
 
@@ -165,6 +175,10 @@ class Broker:
         if not self.store.write(lambda transaction: transaction.consume(TOKENS, claims.jti, claims.exp)):
             raise NotAuthorised("this token was used before", detail="jti", remedy="Sign the request anew.")
         return who
+
+    def audit(self, query: AuditQuery) -> AuditPage:
+        """One page of the log with what is kept of its decisions. Raises `LogInvalid` or `MalformedRecord`."""
+        return self.store.read(lambda reader: self.archive.page(reader, query))
 
     def close(self) -> None:
         """Close the store."""
@@ -229,7 +243,12 @@ class Broker:
         elif not transaction.renew_lease(yes.lease):
             raise ReleaseRefused("this lease was renewed meanwhile", detail="lease.renewals")
         proof = self.log.append(transaction, leaf)
+        self.archive.keep(transaction, proof.index, yes.kept, now=now)
         return ReleaseAnswer(yes.token, yes.lease.id, yes.seconds, yes.grants, proof)
+
+    def _to_keep(self, yes: Yes, request: Request) -> Yes:
+        """The same, with what the archive will keep of it."""
+        return dataclasses.replace(yes, kept=self.archive.prepare(request.bundle, yes.token, yes.grants))
 
     def _refuse(self, transaction: Transaction, error: StrongroomError, request: Request, *, now: int) -> StoredAnswer:
         unlogged = self._refusals.take(now)

@@ -9,7 +9,7 @@ one by one. Not covered: several brokers, witnesses' cosignatures.
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import TypeVar
 from urllib.parse import quote
 
@@ -23,6 +23,7 @@ from strongroom.errors import LogInvalid, MalformedRecord, NotAuthorised, Servic
 from strongroom.receipts.identity import open_identity, token_key
 from strongroom.receipts.proof import verify_proof
 from strongroom.records import codec
+from strongroom.records.audit import AuditPage, AuditQuery
 from strongroom.records.cell import Cell
 from strongroom.records.digest import Digest
 from strongroom.records.envelope import Envelope
@@ -214,6 +215,22 @@ class BrokerClient:
     def revoke_policy(self, policy_id: str) -> tuple[Lease, ...]:
         """End all active leases of keys under a policy; which these were."""
         return self._revoke(wire.POLICIES_PATH, policy_id)
+
+    def audit(self, *, lease: str | None = None, since: int = 0, until: int = codec.MAX_INTEGER) -> Iterator[AuditPage]:
+        """The log, page by page, with what the broker keeps of its decisions: of one lease, or of a span of time.
+
+        All pages are of the log's size at the first. Raises `LogInvalid` where a page does not follow the one before.
+        """
+        start = size = 0
+        while True:
+            query = AuditQuery(start, size, lease, since, until)
+            page = self._owned("POST", wire.AUDIT_PATH, AuditPage, query)
+            if size not in {0, page.size} or not start < page.next <= page.size:
+                raise LogInvalid("the broker's pages of its log do not follow each other")
+            yield page
+            start, size = page.next, page.size
+            if start == size:
+                return
 
     # Below the verbs
 

@@ -36,6 +36,7 @@ from strongroom.records.release import (
 )
 from strongroom.records.verdict import Verdict
 from strongroom.release import leases, leaves
+from strongroom.release.archive import Kept
 from strongroom.release.grants import seal_grant, sign_grant
 from strongroom.release.keys import KeyRing
 from strongroom.release.state import BrokerKeys
@@ -62,7 +63,7 @@ class Facts:
 
 @dataclass(frozen=True, slots=True)
 class Yes:
-    """An intended answer: the lease as it will stand, the token, the grants, and the leaf that says so."""
+    """An intended answer: the lease as it will stand, the token, the grants, the leaf that says so, and what is kept of it."""
 
     facts: Facts
     lease: Lease
@@ -70,6 +71,7 @@ class Yes:
     token: str
     grants: tuple[Envelope, ...]
     leaf: Leaf
+    kept: Kept | None = None
 
 
 def release_facts(reader: Reader, request: ReleaseRequest) -> Facts:

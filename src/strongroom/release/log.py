@@ -52,6 +52,13 @@ class Log:
             tree.append(merkle.leaf_hash(data))
         transaction.log_extend(entries, self._sign(len(tree), tree.root()))
 
+    def inclusion_path(self, index: int, size: int) -> tuple[bytes, ...]:
+        """The audit path of leaf `index` in the log of `size` entries, which the caller knows to be durable.
+
+        Raises `LogInvalid`.
+        """
+        return self._tree.inclusion_path(index, size)
+
     def checkpoint(self, store: Store) -> str:
         """The newest durable checkpoint; of an empty log, one that says so."""
         return store.read(lambda reader: reader.log_checkpoint()) or self._sign(0, merkle.EMPTY_ROOT)

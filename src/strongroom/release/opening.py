@@ -14,6 +14,7 @@ from cryptography.hazmat.primitives.asymmetric.ec import EllipticCurvePublicKey
 from strongroom.appraisal.appraise import appraise
 from strongroom.appraisal.signed import NOTHING, Known
 from strongroom.release import state
+from strongroom.release.archive import KEEP_DAYS
 from strongroom.release.broker import Broker
 from strongroom.release.profile import PRODUCTION, check_profile
 from strongroom.tee.anchors import TrustAnchor
@@ -26,10 +27,12 @@ def open_broker(
     owners: Sequence[EllipticCurvePublicKey],
     profile: str = PRODUCTION,
     known: Known = NOTHING,
+    keep_days: int = KEEP_DAYS,
 ) -> Broker:
     """The broker whose state lies in `directory`, made there at the first start.
 
-    `known` are signed reference values, custody lists and provenance; policies say whose count.
+    `known` are signed reference values, custody lists and provenance; policies say whose count. What decisions
+    rested on is kept for `keep_days`, and nothing for 0.
 
     Raises `UsageError` or `SimulationNotAccepted` (see `profile`), `FileUnreadable` (keys) or `StoreUnavailable`
     (database).
@@ -41,7 +44,7 @@ def open_broker(
     store = SqliteStore(directory / state.DATABASE)
     try:
         appraiser = functools.partial(appraise, anchors=tuple(anchors), known=known)
-        return Broker(store, keys, appraiser=appraiser, owner_keys=owners)
+        return Broker(store, keys, appraiser=appraiser, owner_keys=owners, keep_days=keep_days)
     except BaseException:
         store.close()
         raise

@@ -22,6 +22,7 @@ LEASES_PATH = "/v1/leases"
 RECEIPTS_PATH = "/v1/receipts"
 KEYS_PATH = "/v1/keys"
 POLICIES_PATH = "/v1/policies"
+AUDIT_PATH = "/v1/audit"
 CELLS_PATH = "/v1/cells"
 
 RECEIPTS_PAYLOAD_TYPE = "application/vnd.strongroom.receipts-root.v1+json"

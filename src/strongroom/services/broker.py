@@ -21,6 +21,7 @@ from starlette.routing import Route
 
 from strongroom.errors import MalformedRecord
 from strongroom.records import codec
+from strongroom.records.audit import AuditQuery
 from strongroom.records.digest import Digest
 from strongroom.records.envelope import Envelope
 from strongroom.records.release import ReleaseAnswer, WrappedKey
@@ -121,6 +122,7 @@ def _owner_routes(broker: Broker, clock: Clock) -> list[Route]:
         ("GET", wire.POLICIES_PATH, lambda *_: wire.PolicyList(admin.policies())),
         ("POST", wire.POLICIES_PATH, put_policy),
         ("POST", f"{wire.POLICIES_PATH}/{{id}}/revoke", revoke(admin.revoke_policy)),
+        ("POST", wire.AUDIT_PATH, lambda _request, body, *_: broker.audit(codec.decode(AuditQuery, body))),
         ("GET", wire.LEASES_PATH, lambda _request, _body, _who, now: wire.LeaseList(admin.leases(now=now))),
         ("POST", f"{wire.LEASES_PATH}/{{id}}/revoke", revoke(admin.revoke_lease)),
     ]

@@ -12,7 +12,7 @@ Every method may raise `StoreUnavailable`.
 from __future__ import annotations
 
 import enum
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass
 from typing import Protocol, TypeVar
 
@@ -101,6 +101,18 @@ class Reader(CellReader, Protocol):
 
     def leases(self) -> tuple[StoredLease, ...]: ...
 
+    def policies_of(self, digests: Collection[Digest]) -> tuple[StoredPolicy, ...]:
+        """Those versions of policies, old ones too, that have one of `digests`."""
+        ...
+
+    def decision(self, position: int) -> bytes | None:
+        """What is kept of the decision whose leaf is number `position`, if it is still kept."""
+        ...
+
+    def collateral(self, digest: Digest) -> bytes | None:
+        """Kept collateral, by its digest."""
+        ...
+
     def log_size(self) -> int: ...
 
     def log_leaves(self, start: int, end: int) -> tuple[bytes, ...]:
@@ -120,7 +132,7 @@ class Transaction(Reader, CellTransaction, Protocol):
         ...
 
     def forget(self, now: int) -> None:
-        """Drop nonces and answers that ended by `now`.
+        """Drop nonces, answers, and decisions with their collateral, that ended by `now`.
 
         What expired by then counts as consumed from here on, so that a clock set back revives no nonce.
         """
@@ -155,6 +167,10 @@ class Transaction(Reader, CellTransaction, Protocol):
 
     def advance_receipts(self, lease_id: str, sequence: int) -> bool:
         """Set the last sequence of receipts logged under a lease; False unless it grows."""
+        ...
+
+    def keep_decision(self, position: int, decision: bytes, collateral: tuple[Digest, bytes], until: int) -> None:
+        """Keep a decision and its collateral beyond its transaction; the same collateral is kept once."""
         ...
 
     def log_extend(self, leaves: Sequence[bytes], checkpoint: str) -> None:

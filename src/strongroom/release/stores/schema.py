@@ -98,3 +98,17 @@ KeyLimits = sa.Table(
     sa.Column("limit", sa.Integer, nullable=False),
     sa.Column("used", sa.Integer, nullable=False),
 )
+Decisions = sa.Table(
+    "decisions",
+    schema,
+    sa.Column("position", sa.Integer, primary_key=True),
+    sa.Column("decision", sa.LargeBinary, nullable=False),
+    sa.Column("until", sa.Integer, nullable=False, index=True),
+)
+Collaterals = sa.Table(
+    "collaterals",
+    schema,
+    sa.Column("digest", sa.Text, primary_key=True),
+    sa.Column("collateral", sa.LargeBinary, nullable=False),
+    sa.Column("until", sa.Integer, nullable=False, index=True),
+)

@@ -14,7 +14,7 @@ import json
 import os
 import sqlite3
 import threading
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -38,6 +38,8 @@ from strongroom.release.stores.port import (
 from strongroom.release.stores.schema import (
     SCHEMA_VERSION,
     Answers,
+    Collaterals,
+    Decisions,
     Keys,
     Leases,
     Leaves,
@@ -107,7 +109,7 @@ class SqliteStore:
                 )
             if _pragma(connection, "quick_check") != "ok":
                 raise StoreUnavailable("the broker's database is corrupt")
-            if version < SCHEMA_VERSION:  # every version so far only added tables
+            if version < SCHEMA_VERSION:  # so far, a newer version only has more tables
                 schema.create_all(connection)
                 connection.exec_driver_sql(f"PRAGMA user_version = {SCHEMA_VERSION}")
 
@@ -130,7 +132,8 @@ class SqliteTransaction(CellRows):
 
     def forget(self, now: int) -> None:
         self._connection.execute(sa.delete(Nonces).where(Nonces.c.expires <= now))
-        self._connection.execute(sa.delete(Answers).where(Answers.c.until <= now))
+        for table in (Answers, Decisions, Collaterals):
+            self._connection.execute(sa.delete(table).where(table.c.until <= now))
         if now > int(self._meta(FORGOTTEN) or "0"):
             self._put_meta(FORGOTTEN, str(now))
 
@@ -184,6 +187,27 @@ class SqliteTransaction(CellRows):
         return self._insert(
             Policies, id=policy.id, version=policy.version, digest=policy.digest, envelope=policy.envelope
         )
+
+    def policies_of(self, digests: Collection[Digest]) -> tuple[StoredPolicy, ...]:
+        rows = self._connection.execute(sa.select(Policies).where(Policies.c.digest.in_(list(digests))))
+        return tuple(_policy(row) for row in rows)
+
+    # Kept decisions
+
+    def decision(self, position: int) -> bytes | None:
+        query = sa.select(Decisions.c.decision).where(Decisions.c.position == position)
+        return self._connection.execute(query).scalar()
+
+    def collateral(self, digest: Digest) -> bytes | None:
+        query = sa.select(Collaterals.c.collateral).where(Collaterals.c.digest == digest)
+        return self._connection.execute(query).scalar()
+
+    def keep_decision(self, position: int, decision: bytes, collateral: tuple[Digest, bytes], until: int) -> None:
+        self._insert(Decisions, position=position, decision=decision, until=until)
+        digest, body = collateral
+        put = insert(Collaterals).values(digest=digest, collateral=body, until=until)
+        longer = {"until": sa.func.max(Collaterals.c.until, until)}
+        self._connection.execute(put.on_conflict_do_update(index_elements=["digest"], set_=longer))
 
     # Leases
 
