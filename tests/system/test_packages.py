@@ -16,6 +16,8 @@ ROOMS = {
     "client": [
         "strongroom.client.client",
         "strongroom.client.documents",
+        "strongroom.audit.verify",
+        "strongroom.cli.audit",
         "strongroom.cli.talk",
         "strongroom.cli.receipt",
     ],

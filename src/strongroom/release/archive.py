@@ -18,7 +18,7 @@ from strongroom.records.audit import AuditPage, AuditQuery, KeptDecision, Logged
 from strongroom.records.digest import Digest
 from strongroom.records.envelope import Envelope
 from strongroom.records.evidence import Collateral, EvidenceBundle
-from strongroom.records.release import Grant, Leaf
+from strongroom.records.release import Grant, Leaf, renewal_purpose
 from strongroom.release.log import Log
 from strongroom.release.stores.port import Reader, Transaction
 
@@ -129,7 +129,8 @@ def _wanted(reader: Reader, query: AuditQuery, end: int, size: int) -> Iterator[
     found = reader.log_leaves(first, min(size, end + 1))
     leaves = [codec.decode(Leaf, data) for data in found]
     if query.lease is not None:
-        wanted = [leaf.event in ABOUT_ALL or leaf.subject == query.lease for leaf in leaves]
+        about = {query.lease, renewal_purpose(query.lease)}
+        wanted = [leaf.event in ABOUT_ALL or leaf.subject in about for leaf in leaves]
     else:
         within = [query.since <= leaf.time <= query.until for leaf in leaves]
         wanted = [any(within[max(0, i - 1) : i + 2]) for i in range(len(leaves))]
