@@ -130,10 +130,10 @@ def test_uses_stop_at_their_limit(store):
 
 def test_a_database_of_the_first_schema_is_brought_up_to_date(path):
     store = SqliteStore(path)
-    store.write(lambda t: (t.add_lease(StoredLease(LEASE, b"k" * 32, 0)), t.log_append(b"leaf", "checkpoint")))
+    store.write(lambda t: (t.add_lease(StoredLease(LEASE, b"k" * 32, 0)), t.log_extend([b"leaf"], "checkpoint")))
     store.close()
     with sqlite3.connect(path) as connection:
-        for table in ("cells", "cell_asks", "key_limits"):
+        for table in ("cells", "cell_asks", "key_limits", "decisions", "collaterals"):
             connection.execute(f"DROP TABLE {table}")
         connection.execute("PRAGMA user_version = 1")
     connection.close()
