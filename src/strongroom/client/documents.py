@@ -38,7 +38,7 @@ def check_document(document: ReceiptDocument, trust: Trust, *, at: int | None = 
             "without a broker's fingerprint nobody vouches for the moment", remedy="Give --broker-fingerprint or --at."
         )
     receipt = verify_document(document)
-    decision = check_release(document.release, document.bundle, trust.broker)
+    decision = check_release(document.release, document.bundle, trust.broker, trust.witnesses)
     evidence = document.bundle.evidence
     verdict = appraise(
         document.bundle,

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from strongroom.appraisal import appraise, ear, require
 from strongroom.appraisal.signed import NOTHING, Known
 from strongroom.errors import AppraisalRefused, LeaseEnded, LogInvalid, SimulationNotAccepted
+from strongroom.receipts.cosignature import Quorum
 from strongroom.receipts.identity import open_identity, token_key
 from strongroom.receipts.proof import verify_proof
 from strongroom.records import codec
@@ -28,7 +29,8 @@ from strongroom.tee.anchors import TrustAnchor
 class Trust:
     """What a user holds before any worker is met: the policy, the anchors, the broker's fingerprint, and how far they go.
 
-    `known` are signed reference values, custody lists and provenance; the policy says whose count.
+    `known` are signed reference values, custody lists and provenance; the policy says whose count. Where `witnesses` are
+    named, enough of them must have signed the log's state that shows the broker's decision.
     """
 
     policy: Policy
@@ -36,6 +38,7 @@ class Trust:
     broker: Digest | None = None
     accept_simulated: bool = False
     known: Known = NOTHING
+    witnesses: Quorum | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,18 +86,20 @@ def accept(proof: WorkerProof, verdict: Verdict, trust: Trust) -> Verification:
     if verdict.level is Level.SIMULATED and not trust.accept_simulated:
         raise SimulationNotAccepted("this worker runs in a simulated TEE, which protects nothing")
     require(verdict)
-    if verdict.time >= lease_end(check_release(proof.release, proof.bundle, trust.broker)):
+    if verdict.time >= lease_end(check_release(proof.release, proof.bundle, trust.broker, trust.witnesses)):
         raise LeaseEnded("the lease that this worker shows is over", detail="lease.expired")
     return Verification(verdict, proof.bundle, proof.release)
 
 
-def check_release(release: ReleaseProof, bundle: EvidenceBundle, fingerprint: Digest | None) -> Leaf:
+def check_release(
+    release: ReleaseProof, bundle: EvidenceBundle, fingerprint: Digest | None, witnesses: Quorum | None = None
+) -> Leaf:
     """That the broker's decision is about this keyset and statement, accepted, and in its log. Returns the logged decision."""
     identity = open_identity(release.broker, fingerprint)
     verdict = ear.from_token(release.token, token_key(identity))
     if not verdict.accepted:
         raise AppraisalRefused("the broker itself refused this worker", failed=tuple(c.id for c in verdict.failed))
-    leaf = verify_proof(release.proof, origin=identity.log_origin, log_key=identity.log)
+    leaf = verify_proof(release.proof, origin=identity.log_origin, log_key=identity.log, witnesses=witnesses)
     evidence = bundle.evidence
     wanted = (
         *(evidence.keyset.digest, evidence.statement.digest, verdict.evidence),

@@ -4,7 +4,7 @@ Knows: the text, its Ed25519 signature lines and the textual form of a log's pub
 stays true to what it signed before (`proof.verify_extension`), or which log to trust.
 Stricter than the specification: a log signs under its own origin, and extension lines, which no monitor can audit,
 are refused.
-Not covered: witness cosignatures. Lines of other signers are parsed and otherwise ignored.
+Not covered: what witnesses sign (`cosignature`). Lines of other signers are parsed and otherwise ignored.
 """
 
 from __future__ import annotations
@@ -25,6 +25,8 @@ MAX_NOTE_BYTES = 128 * 1024
 MAX_SIZE = 2**63 - 1
 KEY_ID_BYTES = 4
 ED25519 = b"\x01"
+COSIGNATURE = b"\x04"
+"""Kinds of keys in a note: a log's own, and a witness's (tlog-cosignature, section Format)."""
 
 _SIZE = re.compile(r"0|[1-9][0-9]{0,18}")
 _KEY_ID = re.compile(r"[0-9a-f]{8}")
@@ -40,7 +42,7 @@ class Checkpoint:
 
     def text(self) -> str:
         """The three lines that are signed."""
-        return f"{self.origin}\n{self.size}\n{_encode(self.root)}\n"
+        return f"{self.origin}\n{self.size}\n{encode(self.root)}\n"
 
 
 def sign_checkpoint(checkpoint: Checkpoint, name: str, key: Ed25519PrivateKey) -> str:
@@ -51,7 +53,7 @@ def sign_checkpoint(checkpoint: Checkpoint, name: str, key: Ed25519PrivateKey) -
         raise UsageError("a checkpoint has a size and a root of 32 bytes")
     text = checkpoint.text()
     signature = key_id(name, raw_public(key)) + key.sign(text.encode())
-    return f"{text}\n\u2014 {name} {_encode(signature)}\n"
+    return f"{text}\n\u2014 {name} {encode(signature)}\n"
 
 
 def open_checkpoint(text: str, name: str, public: bytes) -> Checkpoint:
@@ -59,7 +61,7 @@ def open_checkpoint(text: str, name: str, public: bytes) -> Checkpoint:
 
     Raises `MalformedRecord` where `text` is not a signed checkpoint, `LogInvalid` where it is not this log's.
     """
-    body, signatures = _parse_note(text)
+    body, signatures = parse_note(text)
     key = ed25519_public(public)
     own = [signature for signer, signature in signatures if signer == name and signature[:4] == key_id(name, public)]
     if not own:
@@ -75,29 +77,29 @@ def open_checkpoint(text: str, name: str, public: bytes) -> Checkpoint:
     return checkpoint
 
 
-def key_id(name: str, public: bytes) -> bytes:
+def key_id(name: str, public: bytes, kind: bytes = ED25519) -> bytes:
     """The 4 bytes that point to an Ed25519 key in a note (signed-note, section Signatures); a hint, no fingerprint."""
-    return hashlib.sha256(name.encode() + b"\n" + ED25519 + public).digest()[:KEY_ID_BYTES]
+    return hashlib.sha256(name.encode() + b"\n" + kind + public).digest()[:KEY_ID_BYTES]
 
 
-def verifier_key(name: str, public: bytes) -> str:
-    """A log's name and Ed25519 key (32 bytes) as one line, `name+keyid+base64`, as witnesses and monitors take it."""
+def verifier_key(name: str, public: bytes, kind: bytes = ED25519) -> str:
+    """A signer's name and Ed25519 key (32 bytes) as one line, `name+keyid+base64`, as witnesses and monitors take it."""
     if not is_key_name(name) or len(public) != ED25519_KEY_BYTES:
         raise UsageError("a verifier key needs a name without spaces and plus signs, and an Ed25519 key")
-    return f"{name}+{key_id(name, public).hex()}+{_encode(ED25519 + public)}"
+    return f"{name}+{key_id(name, public, kind).hex()}+{encode(kind + public)}"
 
 
-def parse_verifier_key(text: str) -> tuple[str, bytes]:
-    """The opposite of `verifier_key`: name and Ed25519 key. Raises `MalformedRecord`."""
+def parse_verifier_key(text: str, kind: bytes = ED25519) -> tuple[str, bytes]:
+    """The opposite of `verifier_key`, for a key of that kind alone: name and Ed25519 key. Raises `MalformedRecord`."""
     name, _, rest = text.partition("+")
     identifier, _, encoded = rest.partition("+")
     if not is_key_name(name) or not _KEY_ID.fullmatch(identifier):
         raise MalformedRecord("this is not a verifier key")
-    data = _decode(encoded)
+    data = decode(encoded)
     algorithm, public = data[:1], data[1:]
-    if algorithm != ED25519 or len(public) != ED25519_KEY_BYTES:
-        raise MalformedRecord("this verifier key is not of an Ed25519 key")
-    if key_id(name, public).hex() != identifier:
+    if algorithm != kind or len(public) != ED25519_KEY_BYTES:
+        raise MalformedRecord("this verifier key is not of an Ed25519 key, or not of this kind of signer")
+    if key_id(name, public, kind).hex() != identifier:
         raise MalformedRecord("this verifier key does not match its own key id")
     return name, public
 
@@ -107,8 +109,8 @@ def is_key_name(name: str) -> bool:
     return bool(name) and not any(char.isspace() or char == "+" or not char.isprintable() for char in name)
 
 
-def _parse_note(text: str) -> tuple[str, list[tuple[str, bytes]]]:
-    """The signed text and the (name, key id and signature) of each line below it."""
+def parse_note(text: str) -> tuple[str, list[tuple[str, bytes]]]:
+    """The signed text and the (name, key id and signature) of each line below it. Raises `MalformedRecord`."""
     if len(text) > MAX_NOTE_BYTES:
         raise MalformedRecord(f"a checkpoint of {len(text)} characters exceeds the limit of {MAX_NOTE_BYTES}")
     if not _is_clean(text):
@@ -116,14 +118,15 @@ def _parse_note(text: str) -> tuple[str, list[tuple[str, bytes]]]:
     body, blank, block = text.rpartition("\n\n")
     if not blank or not block.endswith("\n"):
         raise MalformedRecord("this is not a signed note")
-    return body + "\n", [_parse_signature(line) for line in block[:-1].split("\n")]
+    return body + "\n", [parse_signature(line) for line in block[:-1].split("\n")]
 
 
-def _parse_signature(line: str) -> tuple[str, bytes]:
+def parse_signature(line: str) -> tuple[str, bytes]:
+    """Name of the signer, and key id with signature, of one line without its end. Raises `MalformedRecord`."""
     parts = line.split(" ")
     if len(parts) != 3 or parts[0] != "\u2014" or not is_key_name(parts[1]):  # noqa: PLR2004 (dash, name, signature)
         raise MalformedRecord("this note has a malformed signature line")
-    signature = _decode(parts[2])
+    signature = decode(parts[2])
     if len(signature) <= KEY_ID_BYTES:
         raise MalformedRecord("this note has a signature without content")
     return parts[1], signature
@@ -136,7 +139,7 @@ def _parse_body(body: str) -> Checkpoint:
     origin, size, encoded = lines
     if not origin or not _SIZE.fullmatch(size) or int(size) > MAX_SIZE:
         raise MalformedRecord("this checkpoint has a malformed origin or size")
-    root = _decode(encoded)
+    root = decode(encoded)
     if len(root) != HASH_BYTES:
         raise MalformedRecord(f"the root of a checkpoint has {HASH_BYTES} bytes, not {len(root)}")
     return Checkpoint(origin, int(size), root)
@@ -147,16 +150,17 @@ def _is_clean(text: str) -> bool:
     return not any((char < " " and char != "\n") or "\ud800" <= char <= "\udfff" for char in text)
 
 
-def _encode(data: bytes) -> str:
+def encode(data: bytes) -> str:
+    """Standard base64."""
     return base64.b64encode(data).decode("ascii")
 
 
-def _decode(text: str) -> bytes:
-    """Standard base64 (RFC 4648 section 4) in its one canonical form."""
+def decode(text: str) -> bytes:
+    """Standard base64 (RFC 4648 section 4) in its one canonical form. Raises `MalformedRecord`."""
     try:
         data = base64.b64decode(text, validate=True)
     except (ValueError, binascii.Error):
         raise MalformedRecord("this note has a member that is not base64") from None
-    if _encode(data) != text:
+    if encode(data) != text:
         raise MalformedRecord("this note has a member whose base64 is not canonical")
     return data

@@ -3,7 +3,7 @@
 Knows: how a proof, a checkpoint and an entry belong together (RFC 6962, C2SP tlog-checkpoint). Does not know: whether
 a log is the right one; its origin and key are arguments, and come from a pinned identity. What an entry means is
 judged above.
-Not covered: witnesses; a log that shows different people different states is caught only where they compare
+A log that shows different people different states is caught where they name witnesses (`cosignature`), or compare
 checkpoints.
 """
 
@@ -13,17 +13,21 @@ from collections.abc import Sequence
 
 from strongroom.crypto import merkle
 from strongroom.errors import LogInvalid
+from strongroom.receipts.cosignature import Quorum
 from strongroom.receipts.note import Checkpoint, open_checkpoint
 from strongroom.records import codec
 from strongroom.records.release import Leaf, LogProof
 
 
-def verify_proof(proof: LogProof, *, origin: str, log_key: bytes) -> Leaf:
+def verify_proof(proof: LogProof, *, origin: str, log_key: bytes, witnesses: Quorum | None = None) -> Leaf:
     """The entry that `proof` shows to be in the log `origin`, whose Ed25519 key is `log_key` (32 bytes).
 
-    Raises `LogInvalid` where the proof does not hold, `MalformedRecord` where checkpoint or entry do not parse.
+    Where `witnesses` are named, enough of them must have signed the checkpoint. Raises `LogInvalid` where the proof does
+    not hold, `MalformedRecord` where checkpoint or entry do not parse.
     """
     checkpoint = open_checkpoint(proof.checkpoint, origin, log_key)
+    if witnesses is not None:
+        witnesses.check(proof.checkpoint)
     merkle.verify_inclusion(
         merkle.leaf_hash(proof.leaf), proof.index, checkpoint.size, proof.path, root=checkpoint.root
     )

@@ -3,7 +3,7 @@
 Knows: the broker's paths, and what of an answer is checked before it is believed. Does not know: how evidence is made,
 or what opens with a key. The broker is named by its fingerprint; its address is only where to look. Transport needs no
 secrecy of its own: data keys travel sealed both ways, answers are signed, logged and checked, owners' requests signed
-one by one. Not covered: several brokers, witnesses' cosignatures.
+one by one. Not covered: several brokers.
 """
 
 from __future__ import annotations
@@ -20,6 +20,7 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from strongroom.appraisal import ear
 from strongroom.crypto.signatures import SigningKey, sign_envelope
 from strongroom.errors import LogInvalid, MalformedRecord, NotAuthorised, ServiceUnavailable, UsageError
+from strongroom.receipts.cosignature import Quorum
 from strongroom.receipts.identity import open_identity, token_key
 from strongroom.receipts.proof import verify_proof
 from strongroom.records import codec
@@ -32,6 +33,7 @@ from strongroom.records.release import (
     BrokerIdentity,
     Challenge,
     Edition,
+    Leaf,
     Lease,
     LogProof,
     ReleaseAnswer,
@@ -55,7 +57,8 @@ TIMEOUT = httpx2.Timeout(30.0, connect=5.0)
 class BrokerClient:
     """One broker, at `url`, with this `fingerprint`. May be shared by threads. Nothing is sent before the first verb.
 
-    `identity` is an owner's private key on P-256, which only the owners' verbs need. Every verb may raise
+    `identity` is an owner's private key on P-256, which only the owners' verbs need. Where `witnesses` are named, a proof
+    from the log counts only when enough of them signed its checkpoint. Every verb may raise
     `ServiceUnavailable` where the broker does not answer, `SignatureInvalid` where another one answers in its place,
     and what the broker itself raised.
     """
@@ -68,10 +71,12 @@ class BrokerClient:
         identity: SigningKey | None = None,
         transport: httpx2.BaseTransport | None = None,
         clock: Callable[[], float] = time.time,
+        witnesses: Quorum | None = None,
     ) -> None:
         if identity is not None and not isinstance(identity, EllipticCurvePrivateKey):
             raise UsageError("an owner's key is on P-256", remedy="Make one with `strongroom keys new`.")
         self._fingerprint, self._owner, self._clock = fingerprint, identity, clock
+        self._witnesses = witnesses
         self._known: tuple[Envelope, BrokerIdentity] | None = None
         try:
             self._http = httpx2.Client(base_url=url, transport=transport, timeout=TIMEOUT, trust_env=False)
@@ -133,7 +138,7 @@ class BrokerClient:
         record = ReceiptsRoot(lease_id, int(self._clock() * 1_000_000), count, root)
         envelope = sign_envelope(RECEIPTS_PAYLOAD_TYPE, codec.encode(record), receipt_key)
         proof = self._post(wire.RECEIPTS_PATH, envelope, LogProof)
-        leaf = verify_proof(proof, origin=self.identity.log_origin, log_key=self.identity.log)
+        leaf = self._logged(proof)
         if leaf != leaves.receipts_posted(record, keyset=leaf.digests[0], time=leaf.time):
             raise LogInvalid("the broker logged something else than what it was given")
         return proof
@@ -245,11 +250,15 @@ class BrokerClient:
 
     def _check(self, answer: ReleaseAnswer, event: str, evidence: Evidence) -> None:
         grants = [read_grant(envelope, self.identity) for envelope in answer.grants]
-        leaf = verify_proof(answer.proof, origin=self.identity.log_origin, log_key=self.identity.log)
+        leaf = self._logged(answer.proof)
         verdict = self.verdict(answer.token)
         if not verdict.accepted or verdict.evidence != evidence.digest:
             raise LogInvalid("the broker's token is not a yes to this evidence")
         leaves.check_decided(leaf, event, evidence=evidence, answer=answer, grants=grants, level=verdict.level)
+
+    def _logged(self, proof: LogProof) -> Leaf:
+        known = self.identity
+        return verify_proof(proof, origin=known.log_origin, log_key=known.log, witnesses=self._witnesses)
 
     def _owned(self, method: str, path: str, kind: type[T], record: object = None) -> T:
         """A request that an owner signs."""

@@ -58,7 +58,7 @@ def test_the_example_of_the_go_package_holds_under_our_reading():
         "then you don't know what your problem is.\n\n"
         "— PeterNeumann x08go/ZJkuBS9UG/SffcvIAQxVBtiFupLLr8pAcElZInNIuGUgYN1FFYC2pZSNXgKvqfqdngotpRZb6KE6RyyBwJnAM=\n"
     )
-    body, ((signer, signature),) = note._parse_note(text)
+    body, ((signer, signature),) = note.parse_note(text)
     assert signer == name
     assert signature[:4] == note.key_id(name, public)
     verify(ed25519_public(public), signature[4:], body.encode())
