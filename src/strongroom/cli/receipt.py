@@ -9,6 +9,7 @@ import click
 from strongroom.cli import output
 from strongroom.cli.evidence_files import read_known
 from strongroom.cli.remote import digest, load_anchors, load_policy, trust_options
+from strongroom.cli.witness import witness
 from strongroom.client.documents import check_document
 from strongroom.client.verification import Trust
 from strongroom.receipts.identity import open_identity
@@ -66,9 +67,12 @@ def verify_receipt(path: str, at: int | None, broker_fingerprint: str | None, *,
         click.echo("the receipt holds")
 
 
-@click.group("log", short_help="check the broker's log, offline")
+@click.group("log", short_help="check the broker's log, offline; witness it")
 def log_command() -> None:
-    """Check the broker's log offline."""
+    """Check the broker's log offline, or witness it."""
+
+
+log_command.add_command(witness)
 
 
 @log_command.command("verify")
