@@ -18,6 +18,7 @@
     │   │   └── ChannelKeyMismatch           a key that no evidence vouches for
     │   ├── ReceiptInvalid                   a receipt that does not match what was done
     │   ├── LogInvalid                       a log that shrank, forked or lacks the leaf
+    │   │   └── LogSetBack                   a broker's own log, behind or beside what a witness saw of it
     │   ├── NotAuthorised                    an administrator's request without a valid signature
     │   └── WorkloadFailed                   what ran inside ended with an error of its own
     ├── UsageError                  exit 2   the caller asked for something that has no meaning
@@ -30,6 +31,7 @@
     └── Unavailable                 exit 4   nothing is wrong, but it cannot be done now
         ├── ServiceUnavailable               a peer that does not answer
         ├── AddressInUse                     a port that somebody else holds
+        ├── WitnessesUnavailable             too few witnesses that sign the log
         ├── StoreUnavailable                 a database that is locked, corrupt or too new
         ├── DeviceUnavailable                no TEE device, or one that does not answer
         ├── TokenUnavailable                 a PKCS #11 token that is missing, locked, or refuses a PIN
@@ -159,6 +161,14 @@ class LogInvalid(Refused):
     default_remedy = "Keep both checkpoints: they are the proof that the log was changed."
 
 
+class LogSetBack(LogInvalid):
+    code = "log.set_back"
+    default_remedy = (
+        "Do not start from this state. Restore the newest backup, or stop the other broker that goes on with this log; if"
+        " neither can be had, make a new broker."
+    )
+
+
 class NotAuthorised(Refused):
     code = "admin.not_authorised"
     default_remedy = "Sign the request with a key that the broker knows as its owner's (--identity)."
@@ -224,6 +234,11 @@ class ServiceUnavailable(Unavailable):
 class AddressInUse(Unavailable):
     code = "service.address_in_use"
     default_remedy = "Choose another port with --listen, or stop the process that holds this one."
+
+
+class WitnessesUnavailable(Unavailable):
+    code = "log.witnesses_unavailable"
+    default_remedy = "Send the same request again soon; if it stays so, start the broker's witnesses."
 
 
 class StoreUnavailable(Unavailable):

@@ -2,8 +2,8 @@
 
 Knows: how a leaf becomes a proof. Does not know: what a leaf says (`leaves`), or how tiles are served (`services.log`).
 The tree over the leaves is held in memory and built again from the store whenever the two differ, as after a
-transaction that failed; what is shown to others never goes beyond the checkpoint that is durable. Not covered:
-witnesses, and more leaves than memory holds (64 bytes and some for each).
+transaction that failed; what is shown to others never goes beyond the checkpoint that is durable. Not covered: who
+witnesses it (`witnesses`), and more leaves than memory holds (64 bytes and some for each).
 """
 
 from __future__ import annotations
@@ -60,8 +60,23 @@ class Log:
         return self._tree.inclusion_path(index, size)
 
     def checkpoint(self, store: Store) -> str:
-        """The newest durable checkpoint; of an empty log, one that says so."""
-        return store.read(lambda reader: reader.log_checkpoint()) or self._sign(0, merkle.EMPTY_ROOT)
+        """The newest durable checkpoint, with the cosignatures that are kept for it; of an empty log, one that says so."""
+        text, kept = store.read(lambda reader: (reader.log_checkpoint(), reader.log_cosigned()))
+        text = text or self._sign(0, merkle.EMPTY_ROOT)
+        return kept if kept is not None and kept.startswith(text) else text
+
+    def newest(self, store: Store) -> tuple[str, int]:
+        """The newest durable checkpoint as the log alone signed it, and its size."""
+        text, size = store.read(lambda reader: (reader.log_checkpoint(), reader.log_size()))
+        return text or self._sign(0, merkle.EMPTY_ROOT), size
+
+    def inclusion_path(self, index: int, size: int) -> tuple[bytes, ...]:
+        """The audit path of a leaf under the durable state of `size` leaves. Raises `LogInvalid`."""
+        return self._tree.inclusion_path(index, size)
+
+    def consistency_path(self, old: int, size: int) -> tuple[bytes, ...]:
+        """The proof that the durable state of `size` leaves extends its first `old`. Raises `LogInvalid`."""
+        return self._tree.consistency_path(old, size)
 
     def tile(self, store: Store, tile: Tile) -> bytes:
         """The contents of a hash tile or an entry bundle. Raises `LogInvalid` beyond the newest durable checkpoint."""

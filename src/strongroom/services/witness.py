@@ -103,7 +103,9 @@ class WitnessStore:
             return tuple(row[0] for row in connection.execute("SELECT checkpoint FROM forks ORDER BY origin"))
 
     def close(self) -> None:
-        self._connection.close()
+        """Close the file, once whoever writes is done; later transactions raise `StoreUnavailable`."""
+        with self._lock:
+            self._connection.close()
 
     def _open(self) -> None:
         for pragma in ("journal_mode = DELETE", "synchronous = EXTRA", "trusted_schema = OFF"):

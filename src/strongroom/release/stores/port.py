@@ -123,6 +123,10 @@ class Reader(CellReader, Protocol):
         """The newest signed checkpoint."""
         ...
 
+    def log_cosigned(self) -> str | None:
+        """The checkpoint that was kept with cosignatures last; it may be older than the newest."""
+        ...
+
 
 class Transaction(Reader, CellTransaction, Protocol):
     """A reader that can write."""
@@ -175,6 +179,10 @@ class Transaction(Reader, CellTransaction, Protocol):
 
     def log_extend(self, leaves: Sequence[bytes], checkpoint: str) -> None:
         """Add the next leaves, and the checkpoint over the grown log."""
+        ...
+
+    def keep_cosigned(self, checkpoint: str) -> None:
+        """Keep a checkpoint with its cosignatures, instead of the last one that was kept."""
         ...
 
 

@@ -56,7 +56,7 @@ MAGIC = b"SQLite format 3\x00"
 HEADER_BYTES, APPLICATION_AT = 100, 68  # sqlite.org/fileformat.html, section 1.3
 BUSY_MILLISECONDS = 5000
 FORGOTTEN = "forgotten"
-CHECKPOINT = "checkpoint"
+CHECKPOINT, COSIGNED = "checkpoint", "cosigned"
 
 
 class SqliteStore:
@@ -275,6 +275,12 @@ class SqliteTransaction(CellRows):
         rows = [{"position": position, "leaf": leaf} for position, leaf in enumerate(leaves, size)]
         self._connection.execute(sa.insert(Leaves), rows)
         self._put_meta(CHECKPOINT, checkpoint)
+
+    def log_cosigned(self) -> str | None:
+        return self._meta(COSIGNED)
+
+    def keep_cosigned(self, checkpoint: str) -> None:
+        self._put_meta(COSIGNED, checkpoint)
 
     def _insert(self, table: sa.Table, **values: Any) -> bool:
         """Add a row; False if its primary key is taken."""
