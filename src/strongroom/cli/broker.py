@@ -45,6 +45,16 @@ def broker_command() -> None:
     help="How long evidence, collateral and tokens are kept for `audit export`; 0 keeps nothing.",
 )
 @click.option("--listen", default="127.0.0.1:8600", show_default=True, metavar="HOST:PORT")
+@click.option("--witness", "seats", multiple=True, metavar="URL=VKEY", help="A witness of its log; repeatable.")
+@click.option(
+    "--witnesses",
+    "least",
+    type=click.IntRange(min=0),
+    default=0,
+    show_default=True,
+    metavar="K",
+    help="How many of them must sign the log before an answer leaves.",
+)
 @output.json_option
 def serve(
     state: Path,
@@ -54,6 +64,8 @@ def serve(
     profile: str,
     keep_days: int,
     listen: str,
+    seats: tuple[str, ...],
+    least: int,
     *,
     as_json: bool,
     **signed: Any,
@@ -61,7 +73,9 @@ def serve(
     """Serve until told to stop. Prints the fingerprint that owners and workers name."""
     from cryptography.hazmat.primitives.asymmetric.ec import EllipticCurvePublicKey
 
+    from strongroom.receipts.note import verifier_key
     from strongroom.release.opening import open_broker
+    from strongroom.release.witness_client import Seat
     from strongroom.services.broker import broker_app
     from strongroom.services.server import parse_listen, serve_until_signal
 
@@ -74,17 +88,29 @@ def serve(
         keys.append(key)
     known = read_known(**signed)
     anchors = load_anchors(anchor, enrollers=enrollers)
-    broker = open_broker(state, anchors=anchors, owners=keys, profile=profile, known=known, keep_days=keep_days)
+    broker = open_broker(
+        state,
+        anchors=anchors,
+        owners=keys,
+        profile=profile,
+        known=known,
+        keep_days=keep_days,
+        witnesses=[Seat.parse(text) for text in seats],
+        least=least,
+    )
+    log = verifier_key(broker.identity.log_origin, broker.identity.log)
 
     def ready(url: str) -> None:
         fingerprint = broker.identity.fingerprint
         if as_json:
-            click.echo(json.dumps({"state": "ready", "url": url, "fingerprint": fingerprint, "profile": profile}))
+            click.echo(
+                json.dumps({"state": "ready", "url": url, "fingerprint": fingerprint, "profile": profile, "log": log})
+            )
         else:
-            click.echo(f"ready        {url}\nfingerprint  {fingerprint}\nprofile      {profile}")
+            click.echo(f"ready        {url}\nfingerprint  {fingerprint}\nprofile      {profile}\nlog          {log}")
         sys.stdout.flush()
 
     try:
         asyncio.run(serve_until_signal(broker_app(broker), host=host, port=port, ready=ready))
     finally:
-        broker.store.close()
+        broker.close()

@@ -7,8 +7,8 @@ what owners do (`administration`), cells (`cells`).
 
 A nonce is consumed by compare-and-swap, also when the attempt fails. The same bytes within 60 s get the answer that was
 kept, never a new decision; kept answers hold only sealed grants. Refusals of a live challenge are leaves too, so many a
-minute. Not covered: witnesses' cosignatures, several brokers over one store, and a check that a restored
-database is the newest.
+minute. Where witnesses must sign the log, an answer leaves only with their signatures (`witnesses`), also one that was
+kept. Not covered: several brokers over one store.
 """
 
 from __future__ import annotations
@@ -64,6 +64,7 @@ from strongroom.release.refusals import RefusalBudget
 from strongroom.release.state import BrokerKeys
 from strongroom.release.stores.port import Reader, Store, StoredAnswer, StoredLease, Transaction
 from strongroom.release.wire import MAX_EVIDENCE_BYTES, RECEIPTS_PAYLOAD_TYPE, ReceiptsRoot
+from strongroom.release.witnesses import Witnesses
 
 RETRY_SECONDS = 60
 FORGET_SECONDS = 30
@@ -105,7 +106,12 @@ class Broker:
         self._judge = Judge(keys, ring, appraiser=appraiser, owners=owner_keys)
         self._refusals = RefusalBudget()
         self.cells = Cells(store, self.log, keys, ring, owners=owner_keys, refusals=self._refusals)
+        self._witnesses: Witnesses | None = None
         self._forgotten = 0
+
+    def witness(self, witnesses: Witnesses) -> None:
+        """From now on an answer needs the signatures of `witnesses`, which have begun; they end with this broker."""
+        self._witnesses = witnesses
 
     def challenge(self, purpose: str, *, now: int) -> Challenge:
         """A fresh nonce for `purpose`; nothing is stored. Raises `ReleaseRefused`."""
@@ -115,14 +121,14 @@ class Broker:
         """Answer the bytes of a `ReleaseRequest`.
 
         Raises `AppraisalRefused` or `ReleaseRefused` (also `NonceReused`) for a no, `MalformedRecord` or
-        `MalformedEvidence` for bytes that do not parse.
+        `MalformedEvidence` for bytes that do not parse, `WitnessesUnavailable` for a yes that too few witnesses signed.
         """
 
         def judge(request: ReleaseRequest) -> Yes:
             facts = self.store.read(lambda reader: release_facts(reader, request))
             return self._to_keep(self._judge.release(request, facts, now=now), request)
 
-        return self._attempt(body, ReleaseRequest, lambda _: PURPOSE_RELEASE, judge, now=now)
+        return self._witnessed(self._attempt(body, ReleaseRequest, lambda _: PURPOSE_RELEASE, judge, now=now))
 
     def renew(self, lease_id: str, body: bytes, *, now: int) -> ReleaseAnswer:
         """Answer the bytes of a `RenewalRequest` for the lease `lease_id`.
@@ -139,7 +145,7 @@ class Broker:
             facts = self.store.read(lambda reader: renewal_facts(reader, request, now=now))
             return self._to_keep(self._judge.renewal(request, facts, now=now), request)
 
-        return self._attempt(body, RenewalRequest, purpose, judge, now=now)
+        return self._witnessed(self._attempt(body, RenewalRequest, purpose, judge, now=now))
 
     def post_receipts(self, envelope: Envelope, *, now: int) -> LogProof:
         """Log the Merkle root of receipts made under a live lease, signed by its receipt key.
@@ -159,7 +165,7 @@ class Broker:
                 raise NonceReused("this root of receipts was logged before", detail="receipts.sequence")
             return self.log.append(transaction, leaves.receipts_posted(root, keyset=lease.keyset, time=now))
 
-        return self.store.write(post)
+        return self._settle(self.store.write(post))
 
     def authorise(self, token: str, *, method: str, path: str, body: bytes, now: int) -> Digest:
         """The fingerprint of the owner who signed `token` for this one request. Raises `NotAuthorised`."""
@@ -181,8 +187,17 @@ class Broker:
         return self.store.read(lambda reader: self.archive.page(reader, query))
 
     def close(self) -> None:
-        """Close the store."""
+        """End the witnesses' rounds and close the store."""
+        if self._witnesses is not None:
+            self._witnesses.close()
         self.store.close()
+
+    def _witnessed(self, answer: ReleaseAnswer) -> ReleaseAnswer:
+        return dataclasses.replace(answer, proof=self._settle(answer.proof))
+
+    def _settle(self, proof: LogProof) -> LogProof:
+        """`proof`, signed by as many witnesses as must. Raises `WitnessesUnavailable`; what was decided stays decided."""
+        return proof if self._witnesses is None else self._witnesses.settle(proof)
 
     def _attempt(
         self,

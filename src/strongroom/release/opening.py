@@ -13,10 +13,13 @@ from cryptography.hazmat.primitives.asymmetric.ec import EllipticCurvePublicKey
 
 from strongroom.appraisal.appraise import appraise
 from strongroom.appraisal.signed import NOTHING, Known
+from strongroom.errors import UsageError
 from strongroom.release import state
 from strongroom.release.archive import KEEP_DAYS
 from strongroom.release.broker import Broker
 from strongroom.release.profile import PRODUCTION, check_profile
+from strongroom.release.witness_client import Seat
+from strongroom.release.witnesses import Witnesses
 from strongroom.tee.anchors import TrustAnchor
 
 
@@ -28,23 +31,43 @@ def open_broker(
     profile: str = PRODUCTION,
     known: Known = NOTHING,
     keep_days: int = KEEP_DAYS,
+    witnesses: Sequence[Seat] = (),
+    least: int = 0,
 ) -> Broker:
     """The broker whose state lies in `directory`, made there at the first start.
 
     `known` are signed reference values, custody lists and provenance; policies say whose count. What decisions
     rested on is kept for `keep_days`, and nothing for 0.
 
-    Raises `UsageError` or `SimulationNotAccepted` (see `profile`), `FileUnreadable` (keys) or `StoreUnavailable`
-    (database).
+    `witnesses` are told of every new state of its log; with `least` above 0, so many must sign it before an answer leaves.
+
+    Raises `UsageError` or `SimulationNotAccepted` (see `profile`), `FileUnreadable` (keys), `StoreUnavailable` (database),
+    `LogSetBack` where a witness saw more of the log, or another one, `WitnessesUnavailable` where too few say.
     """
     from strongroom.release.stores.sqlite import SqliteStore  # the only room with SQLAlchemy; workers do without
 
+    if least and not witnesses:
+        raise UsageError(
+            "signatures of witnesses are demanded, and none is named", remedy="Name them: --witness URL=VKEY."
+        )
     check_profile(profile, anchors)
     keys = state.load_or_create(directory)
     store = SqliteStore(directory / state.DATABASE)
     try:
         appraiser = functools.partial(appraise, anchors=tuple(anchors), known=known)
-        return Broker(store, keys, appraiser=appraiser, owner_keys=owners, keep_days=keep_days)
+        broker = Broker(store, keys, appraiser=appraiser, owner_keys=owners, keep_days=keep_days)
+        if witnesses:
+            broker.witness(_begin(Witnesses(witnesses, least, log=broker.log, store=store)))
+        return broker  # noqa: TRY300 (whatever goes wrong above closes the store)
     except BaseException:
         store.close()
         raise
+
+
+def _begin(witnesses: Witnesses) -> Witnesses:
+    try:
+        witnesses.start()
+    except BaseException:
+        witnesses.close()
+        raise
+    return witnesses
