@@ -9,7 +9,7 @@ import click
 from strongroom.cli import output
 from strongroom.cli.evidence_files import read_known
 from strongroom.cli.remote import digest, load_anchors, load_policy, trust_options
-from strongroom.cli.witness import witness
+from strongroom.cli.witness import quorum, quorum_options, witness
 from strongroom.client.documents import check_document
 from strongroom.client.verification import Trust
 from strongroom.receipts.identity import open_identity
@@ -29,9 +29,19 @@ def receipt_command() -> None:
 @click.option(
     "--at", type=int, metavar="SECONDS", help="Judge the evidence as of this moment; else when its release was logged."
 )
+@quorum_options
 @trust_options
 @output.json_option
-def verify_receipt(path: str, at: int | None, broker_fingerprint: str | None, *, as_json: bool, **trust: Any) -> None:
+def verify_receipt(
+    path: str,
+    at: int | None,
+    broker_fingerprint: str | None,
+    named: tuple[str, ...],
+    least: int | None,
+    *,
+    as_json: bool,
+    **trust: Any,
+) -> None:
     """Check a receipt document and all it rests on: signature, commitments, evidence, policy, log."""
     document = codec.decode(ReceiptDocument, output.read_file(path))
     checked = check_document(
@@ -42,6 +52,7 @@ def verify_receipt(path: str, at: int | None, broker_fingerprint: str | None, *,
             broker=digest(broker_fingerprint) if broker_fingerprint else None,
             accept_simulated=trust["accept_simulated"],
             known=read_known(trust["references"], trust["custody"], trust["provenance"], trust["signers"]),
+            witnesses=quorum(named, least),
         ),
         at=at,
     )
@@ -78,20 +89,26 @@ log_command.add_command(witness)
 @log_command.command("verify")
 @click.argument("path")
 @click.option("--broker-fingerprint", required=True, metavar="DIGEST", help="The broker whose log it must be.")
+@quorum_options
 @output.json_option
-def verify_log(path: str, broker_fingerprint: str, *, as_json: bool) -> None:
+def verify_log(path: str, broker_fingerprint: str, named: tuple[str, ...], least: int | None, *, as_json: bool) -> None:
     """Check that the decision behind the receipt document in PATH is in the broker's log."""
     document = codec.decode(ReceiptDocument, output.read_file(path))
     release = document.release
     identity = open_identity(release.broker, digest(broker_fingerprint))
-    leaf = verify_proof(release.proof, origin=identity.log_origin, log_key=identity.log)
+    witnesses = quorum(named, least)
+    leaf = verify_proof(release.proof, origin=identity.log_origin, log_key=identity.log, witnesses=witnesses)
+    signed = () if witnesses is None else witnesses.check(release.proof.checkpoint)
     checkpoint = open_checkpoint(release.proof.checkpoint, identity.log_origin, identity.log)
     if as_json:
         output.print_json(
             {"accepted": True, "origin": checkpoint.origin, "size": checkpoint.size, "root": checkpoint.root.hex(),
-             "index": release.proof.index, "leaf": codec.to_json(leaf)}
+             "index": release.proof.index, "leaf": codec.to_json(leaf),
+             "witnesses": [{"name": one.witness.name, "time": one.time} for one in signed]}
         )  # fmt: skip
     else:
         click.echo(
             f"{leaf.event} {leaf.subject} is entry {release.proof.index} of {checkpoint.size} in {checkpoint.origin}"
         )
+        for one in signed:
+            click.echo(f"witnessed by {one.witness.name} at {one.time}")

@@ -1,17 +1,47 @@
-"""`strongroom log witness`: watch brokers' logs, and sign each new state that extends what was seen before."""
+"""`strongroom log witness`: watch brokers' logs, and sign each new state that extends what was seen before.
+
+Here too: the options by which whoever checks a log names the witnesses that must have signed it.
+"""
 
 from __future__ import annotations
 
 import asyncio
 import json
 import sys
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any, TypeVar
 
 import click
 
 from strongroom.cli import output
 from strongroom.errors import UsageError
+from strongroom.receipts.cosignature import Quorum, Witness
 from strongroom.receipts.note import parse_verifier_key
+
+F = TypeVar("F", bound=Callable[..., Any])
+
+
+def quorum_options(command: F) -> F:
+    """`--witness` and `--witnesses`, for `quorum`."""
+    least = click.option(
+        "--witnesses",
+        "least",
+        type=click.IntRange(min=1),
+        metavar="K",
+        help="How many of them must have signed; else all.",
+    )
+    named = click.option(
+        "--witness", "named", multiple=True, metavar="VKEY", help="A witness that must have signed the log; repeatable."
+    )
+    return named(least(command))
+
+
+def quorum(named: tuple[str, ...], least: int | None) -> Quorum | None:
+    """The witnesses that were named, or None where none was. Raises `UsageError`, `MalformedRecord`."""
+    if not named and least is None:
+        return None
+    return Quorum(len(named) if least is None else least, tuple(Witness.parse(text) for text in named))
 
 
 @click.command("witness")
