@@ -32,6 +32,7 @@ from strongroom.errors import (
 )
 from strongroom.records import codec
 from strongroom.records.audit import AuditPage, AuditQuery
+from strongroom.records.cell import CellAnswer
 from strongroom.records.digest import Digest, digest_bytes, frame
 from strongroom.records.envelope import Envelope
 from strongroom.records.release import (
@@ -73,6 +74,7 @@ ROOT_BYTES = 32
 
 Request = ReleaseRequest | RenewalRequest
 _R = TypeVar("_R", ReleaseRequest, RenewalRequest)
+_A = TypeVar("_A", ReleaseAnswer, CellAnswer)
 
 
 class Broker:
@@ -128,7 +130,7 @@ class Broker:
             facts = self.store.read(lambda reader: release_facts(reader, request))
             return self._to_keep(self._judge.release(request, facts, now=now), request)
 
-        return self._witnessed(self._attempt(body, ReleaseRequest, lambda _: PURPOSE_RELEASE, judge, now=now))
+        return self.witnessed(self._attempt(body, ReleaseRequest, lambda _: PURPOSE_RELEASE, judge, now=now))
 
     def renew(self, lease_id: str, body: bytes, *, now: int) -> ReleaseAnswer:
         """Answer the bytes of a `RenewalRequest` for the lease `lease_id`.
@@ -145,7 +147,7 @@ class Broker:
             facts = self.store.read(lambda reader: renewal_facts(reader, request, now=now))
             return self._to_keep(self._judge.renewal(request, facts, now=now), request)
 
-        return self._witnessed(self._attempt(body, RenewalRequest, purpose, judge, now=now))
+        return self.witnessed(self._attempt(body, RenewalRequest, purpose, judge, now=now))
 
     def post_receipts(self, envelope: Envelope, *, now: int) -> LogProof:
         """Log the Merkle root of receipts made under a live lease, signed by its receipt key.
@@ -192,7 +194,8 @@ class Broker:
             self._witnesses.close()
         self.store.close()
 
-    def _witnessed(self, answer: ReleaseAnswer) -> ReleaseAnswer:
+    def witnessed(self, answer: _A) -> _A:
+        """`answer`, whose proof as many witnesses signed as must; so it may leave. Raises `WitnessesUnavailable`."""
         return dataclasses.replace(answer, proof=self._settle(answer.proof))
 
     def _settle(self, proof: LogProof) -> LogProof:

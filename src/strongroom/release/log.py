@@ -52,13 +52,6 @@ class Log:
             tree.append(merkle.leaf_hash(data))
         transaction.log_extend(entries, self._sign(len(tree), tree.root()))
 
-    def inclusion_path(self, index: int, size: int) -> tuple[bytes, ...]:
-        """The audit path of leaf `index` in the log of `size` entries, which the caller knows to be durable.
-
-        Raises `LogInvalid`.
-        """
-        return self._tree.inclusion_path(index, size)
-
     def checkpoint(self, store: Store) -> str:
         """The newest durable checkpoint, with the cosignatures that are kept for it; of an empty log, one that says so."""
         text, kept = store.read(lambda reader: (reader.log_checkpoint(), reader.log_cosigned()))

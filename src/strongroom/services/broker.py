@@ -43,7 +43,7 @@ def broker_app(broker: Broker, *, clock: Clock = time.time) -> Starlette:
         Route("/healthz", _health),
         *_public_routes(broker, clock),
         *_owner_routes(broker, clock),
-        *cell_routes(broker.cells, clock, lambda verb: _owned(broker, clock, verb)),
+        *cell_routes(broker.cells, clock, lambda verb: _owned(broker, clock, verb), broker.witnessed),
         *log_routes(broker.log, broker.store),
     ]
     return Starlette(routes=routes, exception_handlers=HANDLERS, middleware=[Middleware(Defects)])

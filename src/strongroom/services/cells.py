@@ -27,17 +27,25 @@ log = logging.getLogger("strongroom.broker")
 OwnerVerb = Callable[[Request, bytes, Digest, int], Any]
 
 
-def cell_routes(cells: Cells, clock: Callable[[], float], owned: Callable[[OwnerVerb], Any]) -> list[Route]:
-    """The paths of `cells`; `owned` makes an endpoint that first asks which owner speaks."""
+def cell_routes(
+    cells: Cells,
+    clock: Callable[[], float],
+    owned: Callable[[OwnerVerb], Any],
+    witnessed: Callable[[CellAnswer], CellAnswer],
+) -> list[Route]:
+    """The paths of `cells`; `owned` makes an endpoint that first asks which owner speaks, `witnessed` lets an answer leave."""
     one = f"{wire.CELLS_PATH}/{{id}}"
 
     def create(_: Request, body: bytes, who: Digest, now: int) -> Cell:
         return cells.create(codec.decode(wire.CellCreation, body), who=who, now=now)
 
     def change(verb: Callable[..., CellAnswer]) -> Callable[[Request], Any]:
+        def settled(cell_id: str, body: bytes) -> CellAnswer:
+            return witnessed(verb(cell_id, body, now=int(clock())))
+
         async def endpoint(request: Request) -> Response:
             body = await read_body(request, wire.MAX_SMALL_BYTES)
-            given = await run_in_threadpool(verb, request.path_params["id"], body, now=int(clock()))
+            given = await run_in_threadpool(settled, request.path_params["id"], body)
             log.info("yes event=cell grants=%d leaf=%d", given.grant is not None, given.proof.index)
             return answer(given)
 

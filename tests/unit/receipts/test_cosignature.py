@@ -126,6 +126,7 @@ def test_a_logs_own_signature_is_no_cosignature_though_it_have_the_name_and_the_
         claimed(TIME.to_bytes(8, "big") + KEYS[0].sign(STATE.text().encode())),
         claimed((TIME + 1).to_bytes(8, "big") + base64.b64decode(line().split(" ")[2])[12:]),
     ],
+    ids=range(10),
 )
 def test_a_line_of_a_named_witness_that_does_not_hold_refuses_the_note(bad):
     assert bad.startswith(f"— {NAMES[0]} ")

@@ -14,6 +14,7 @@ from strongroom.errors import (
     ServiceUnavailable,
     SignatureInvalid,
     UsageError,
+    WitnessesUnavailable,
 )
 from strongroom.records import codec
 from strongroom.records.cell import CellAnswer, CellKind, CellView
@@ -196,3 +197,14 @@ def test_a_view_for_somebody_else_is_not_believed(cells, world):
         dataclasses.replace(cells, client=Lying(cells.client, older)).look("steps")
     with pytest.raises(SignatureInvalid):
         dataclasses.replace(cells, client=Lying(cells.client, forged)).look("steps")
+
+
+def test_no_answer_of_a_cell_leaves_without_the_witnesses_that_are_demanded(cells, world, wrapped, monkeypatch):
+    def unsigned(_):
+        raise WitnessesUnavailable("fewer than 1 witnesses signed the log in time", detail="log.witnesses")
+
+    monkeypatch.setattr(world.broker, "_settle", unsigned)
+    with pytest.raises(WitnessesUnavailable):
+        cells.advance("steps", expected=0, number=3, digest=DIGEST)
+    with pytest.raises(WitnessesUnavailable):
+        cells.spend_for_key("epsilon", 4, purpose="release", wrapped=wrapped)
