@@ -73,7 +73,7 @@ def create(
     if as_json:
         output.print_json(codec.to_json(info))
     else:
-        limit = "" if uses is None else f", {uses} times at the most"
+        limit = "" if uses is None else f", uses 0/{uses}"
         click.echo(f"{key_id} created, released under policy {policy_id}{limit}")
 
 
