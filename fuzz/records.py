@@ -12,6 +12,7 @@ with instrumented():
     from strongroom.records import codec
     from strongroom.records.artifact import SealedIndex, SealHeader
     from strongroom.records.azure import AzureEvidence
+    from strongroom.records.cell import Advance, Cell, CellAnswer, CellKind, CellView, Spend
     from strongroom.records.evidence import Collateral, EvidenceBundle
     from strongroom.records.job import JobSpec
     from strongroom.records.policy import Policy
@@ -27,6 +28,7 @@ KINDS = (
     EvidenceBundle, Policy, Collateral, SealHeader, SealedIndex, JobSpec, Receipt, Challenge, Grant, Leaf, Lease, LogProof,
     ReleaseAnswer, ReleaseRequest, WorkerProof, Verdict, Configuration, SealedReceipt, ReceiptDocument, ReferenceValues,
     CustodyList, TpmQuote, TpmEnrolment, AzureEvidence,
+    Advance, Spend, CellAnswer, CellView,
 )  # fmt: skip
 
 
@@ -48,6 +50,10 @@ def seeds() -> list[bytes]:
     machine = Machine("ppid", "00" * 16, "allow", "site", "EU")
     made += [(19, ReferenceValues("builder", 1, (reference,), ())), (20, CustodyList("custodian", 1, 1, 2, (machine,)))]
     made += [(21, quote), (22, note), (23, AzureEvidence(b"report", b"{}", quote))]
+    cell = Cell("epsilon", CellKind.BUDGET, "policy", 9, None, 8, None, 1, 1)
+    proof = LogProof(0, codec.encode(leaf), (), "checkpoint")
+    made += [(24, Advance("steps", "lease", b"n" * 32, 0, 1, samples.IMAGE)), (26, CellAnswer(8, None, proof))]
+    made += [(25, Spend("epsilon", "lease", b"n" * 32, 1, "query", None)), (27, CellView(b"n" * 32, cell))]
     return [bytes([number]) + codec.encode(record) for number, record in made]
 
 

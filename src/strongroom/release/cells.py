@@ -162,9 +162,13 @@ class Cells:
 
     def _change(self, request: Request, lease: Lease, *, now: int) -> CellAnswer:
         name = request.request_digest  # of what was signed: a signature put beside the first makes no other request
-        kept = self._store.read(lambda reader: reader.answer(name, now))
+        kept, asked = self._store.read(
+            lambda reader: (reader.answer(name, now), reader.cell_asked(lease.id, request.nonce))
+        )
         if kept is not None:
             return _give(kept)
+        if asked:  # spares the work on an output key; what decides is the compare-and-swap later
+            raise _answered()
         granted: tuple[Facts, Grant] | Refused | None = None
         try:
             if isinstance(request, Spend) and request.output is not None:
@@ -226,12 +230,13 @@ class Cells:
         if kept is not None:  # the same bytes, answered while these were read
             return kept
         if now >= self._forgotten + FORGET_SECONDS:
+            transaction.forget(now)
             transaction.forget_cell_asks(now)
             self._forgotten = now
         stored = transaction.lease(request.lease_id)
         lease = leases.check_active(stored.lease if stored else None, now=now)
         if not transaction.cell_ask(lease.id, request.nonce):
-            raise NonceReused("this request was answered before", detail="cell.nonce")
+            raise _answered()
         try:
             if isinstance(granted, Refused):
                 raise granted
@@ -295,6 +300,10 @@ def _spent(cell: Cell, request: Spend) -> Cell:
             remedy="Spend less, or ask the owner for a budget of its own.",
         )
     return dataclasses.replace(cell, value=cell.value - request.amount, changes=cell.changes + 1)
+
+
+def _answered() -> NonceReused:
+    return NonceReused("this request was answered before", detail="cell.nonce")
 
 
 def _give(answer: StoredAnswer) -> CellAnswer:
