@@ -11,7 +11,6 @@ import os
 import shutil
 import subprocess
 import sys
-from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -23,15 +22,10 @@ from cryptography.hazmat.primitives.serialization import Encoding, load_der_publ
 from model_signing import hashing as peer_hashing
 from model_signing import signing as peer_signing
 from model_signing import verifying as peer_verifying
+from softhsm import PIN, Token
 
 from strongroom.crypto.signatures import private_to_pem, public_to_pem
 
-MODULES = (
-    "/usr/lib/softhsm/libsofthsm2.so",
-    "/usr/lib/x86_64-linux-gnu/softhsm/libsofthsm2.so",
-    "/usr/lib64/libsofthsm2.so",
-)
-PIN = "canary-pin-31415926"
 CURVES = {"P-256": ec.SECP256R1(), "P-384": ec.SECP384R1(), "P-521": ec.SECP521R1()}
 NOW = "2026-06-01T00:00:00Z"
 AFTER = "2028-01-01T00:00:00Z"
@@ -286,60 +280,9 @@ def test_what_the_peer_signs_by_shards_we_verify(place: Place, algorithm: Any):
 # A token
 
 
-@dataclass
-class Token:
-    """A SoftHSM token of this test alone, with keys that were imported into it or made inside."""
-
-    root: Path
-    module: str
-
-    def __post_init__(self) -> None:
-        (self.root / "tokens").mkdir()
-        configuration = self.root / "softhsm2.conf"
-        configuration.write_text(
-            f"directories.tokendir = {self.root / 'tokens'}\nobjectstore.backend = file\nlog.level = ERROR\n"
-        )
-        self.env = {"SOFTHSM2_CONF": str(configuration)}
-        (self.root / "pin").write_text(PIN + "\n")
-        self.tool("--init-token", "--free", "--label", "strong room", "--so-pin", "12345678", "--pin", PIN)
-
-    def tool(self, *words: str | Path) -> None:
-        subprocess.run(
-            [shutil.which("softhsm2-util"), *map(str, words)],
-            env={**os.environ, **self.env},
-            capture_output=True,
-            check=True,
-            timeout=60,
-        )
-
-    def uri(self, name: str = "signer", source: str | None = "file") -> str:
-        pin = {None: "", "file": f"&pin-source=file:{self.root / 'pin'}", "env": "&pin-source=env:TOKEN_PIN"}[source]
-        return f"pkcs11:token=strong%20room;object={name}?module-path={self.module}{pin}"
-
-    def python(self, code: str) -> str:
-        """Python with the token open as `session`, in a process of its own, for the module keeps its state in its process."""
-        begin = f"import pkcs11, sys\ntoken = pkcs11.lib({self.module!r}).get_token(token_label='strong room')\n"
-        whole = f"{begin}with token.open(rw=True, user_pin={PIN!r}) as session:\n"
-        whole += "".join(f"    {line}\n" for line in code.splitlines())
-        done = subprocess.run(
-            [sys.executable, "-c", whole],
-            env={**os.environ, **self.env},
-            capture_output=True,
-            text=True,
-            check=False,
-            timeout=60,
-        )
-        assert done.returncode == 0, done.stderr
-        return done.stdout
-
-
 @pytest.fixture
-def token(tmp_path: Path) -> Iterator[Token]:
-    module = next((path for path in MODULES if Path(path).is_file()), None)
-    assert module is not None, f"softhsm2-util is here, but none of {MODULES}"
-    root = tmp_path / "token"
-    root.mkdir()
-    return Token(root, module)
+def token(tmp_path: Path) -> Token:
+    return Token(tmp_path / "token")
 
 
 NEW_KEY = """

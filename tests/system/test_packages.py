@@ -26,7 +26,7 @@ ROOMS = {
     "broker": ["strongroom.release.opening", "strongroom.release.stores.sqlite", "strongroom.services.broker"],
     "proxy": ["strongroom.services.proxy"],
     "s3": ["strongroom.sealed.registries.s3"],
-    "pkcs11": ["strongroom.sealed.signing.token", "strongroom.cli.signing", "pkcs11"],
+    "pkcs11": ["strongroom.crypto.pkcs11token", "strongroom.sealed.signing.token", "strongroom.cli.signing", "pkcs11"],
 }
 ABSENT = {
     "client": ["starlette", "sqlalchemy", "xllamacpp", "blake3", "strongroom_sim"],

@@ -6,15 +6,20 @@ import asyncio
 import json
 import sys
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 
 from strongroom.cli import output
 from strongroom.cli.evidence_files import read_known
+from strongroom.cli.pins import ask_pin
 from strongroom.cli.remote import load_anchors, signed_options
+from strongroom.crypto import pkcs11uri
 from strongroom.crypto.signatures import public_from_pem
 from strongroom.errors import UsageError
+
+if TYPE_CHECKING:
+    from strongroom.release.state import FindRoot
 
 
 @click.group("broker", short_help="the key broker, outside the TEE")
@@ -31,6 +36,11 @@ def broker_command() -> None:
 )
 @click.option(
     "--owner", "owners", multiple=True, required=True, metavar="FILE", help="Public key of an owner; repeatable."
+)
+@click.option(
+    "--root",
+    metavar="URI",
+    help="pkcs11: address of its root key in a token, made there at the first start; else a file in its folder.",
 )
 @click.option("--anchor", metavar="FILE", help="PEM of an installation root, for simulated TEEs (development only).")
 @signed_options
@@ -59,6 +69,7 @@ def broker_command() -> None:
 def serve(
     state: Path,
     owners: tuple[str, ...],
+    root: str | None,
     anchor: str | None,
     enrollers: tuple[str, ...],
     profile: str,
@@ -97,6 +108,7 @@ def serve(
         keep_days=keep_days,
         witnesses=[Seat.parse(text) for text in seats],
         least=least,
+        root=_root(root),
     )
     log = verifier_key(broker.identity.log_origin, broker.identity.log)
 
@@ -114,3 +126,12 @@ def serve(
         asyncio.run(serve_until_signal(broker_app(broker), host=host, port=port, ready=ready))
     finally:
         broker.close()
+
+
+def _root(uri: str | None) -> FindRoot | None:
+    if uri is None:
+        return None
+    from strongroom.release.token_root import TokenRoot
+
+    named = pkcs11uri.parse(uri)
+    return lambda make: TokenRoot(named, ask_pin, make=make)

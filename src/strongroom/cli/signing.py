@@ -5,7 +5,6 @@ Knows: options, prompts. Does not know: formats (`sealed.signing`).
 
 from __future__ import annotations
 
-import sys
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -17,6 +16,7 @@ from cryptography.x509 import Certificate
 
 from strongroom.cli import output
 from strongroom.cli.output import F
+from strongroom.cli.pins import ask_pin
 from strongroom.crypto import pkcs11uri
 from strongroom.crypto.signatures import PublicKey, private_from_pem, public_from_pem
 from strongroom.errors import UsageError
@@ -32,8 +32,6 @@ from strongroom.sealed.signing import (
     sign_files,
     verify_files,
 )
-
-PIN_REMEDY = "Name it in the address: pin-source=file:/PATH or pin-source=env:NAME."
 
 identity_option = click.option(
     "--identity",
@@ -107,7 +105,7 @@ def opened_signer(identity: str, certificates: Sequence[str] = ()) -> Iterator[S
         return
     from strongroom.sealed.signing.token import TokenSigner
 
-    with TokenSigner(pkcs11uri.parse(identity), _ask_pin) as signer:
+    with TokenSigner(pkcs11uri.parse(identity), ask_pin) as signer:
         yield CertifiedSigner(signer, chain) if chain else signer
 
 
@@ -117,13 +115,6 @@ def _certificates(named: str) -> tuple[Certificate, ...]:
     from strongroom.sealed.signing.token import token_certificate
 
     return (token_certificate(pkcs11uri.parse(named)),)
-
-
-def _ask_pin() -> str:
-    """Ask the person at the terminal. Raises `UsageError` where there is none."""
-    if not sys.stdin.isatty():
-        raise UsageError("the token wants a PIN, and nobody is here to ask", remedy=PIN_REMEDY)
-    return str(click.prompt("PIN of the token", hide_input=True, err=True))
 
 
 @click.command("sign", short_help="sign a plain folder as OpenSSF Model Signing does")

@@ -97,7 +97,7 @@ class Broker:
             raise UsageError("a broker without an owner serves nobody", remedy="Name an owner's public key (--owner).")
         self.identity: BrokerIdentity = keys.identity
         self.identity_envelope: Envelope = keys.identity_envelope
-        self.store = store
+        self.store, self._root = store, keys.root
         self.log = Log(self.identity.log_origin, keys.log)
         self.log.open(store)
         self.archive = Archive(self.log, days=keep_days)
@@ -189,10 +189,11 @@ class Broker:
         return self.store.read(lambda reader: self.archive.page(reader, query))
 
     def close(self) -> None:
-        """End the witnesses' rounds and close the store."""
+        """End the witnesses' rounds, close the store and the root key's token."""
         if self._witnesses is not None:
             self._witnesses.close()
         self.store.close()
+        self._root.close()
 
     def witnessed(self, answer: _A) -> _A:
         """`answer`, whose proof as many witnesses signed as must; so it may leave. Raises `WitnessesUnavailable`."""

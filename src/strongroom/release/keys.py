@@ -1,9 +1,9 @@
-"""Owners' keys at a broker: key-encryption keys (KEKs) under one root key, and data keys under them.
+"""Owners' keys at a broker: key-encryption keys (KEKs) under one root key (`roots`), and data keys under them.
 
 Knows: how keys are wrapped and what each wrapping is bound to. Does not know: where rows are kept, or who may ask. All
 wrapping is AES-256-GCM with a random nonce of 96 bits (NIST SP 800-38D section 8.2.2: at most 2**32 wrappings under one
 key). Bound as associated data: a KEK to its id and version, a data key to broker, key id, version and artifact id, so
-that neither passes for another. Not covered: a root key in an HSM, rotation, keys in locked memory.
+that neither passes for another. Not covered: KEKs in an HSM, keys in locked memory.
 """
 
 from __future__ import annotations
@@ -12,58 +12,54 @@ import secrets
 from collections.abc import Mapping
 
 from cryptography.exceptions import InvalidTag
-from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 
 from strongroom.crypto.hpke import ReleaseKey, seal_to
-from strongroom.errors import Refused, ReleaseRefused, StoreUnavailable, Unreadable
+from strongroom.errors import Refused, ReleaseRefused, Unreadable
 from strongroom.records import codec
 from strongroom.records.digest import Digest, frame
 from strongroom.records.release import Edition, WrappedKey
 from strongroom.release.grants import DATA_KEY_BYTES
+from strongroom.release.roots import KEY_BYTES, RootKey, seal, unseal
 from strongroom.release.stores.port import KeyState, StoredKey
 from strongroom.release.wire import WrapContext, WrapRequest
 
-KEY_BYTES = 32
-NONCE_BYTES = 12
 ARTIFACT_ID_SIZES = frozenset(range(1, 65))
 KEK_TAG = "strongroom/kek/v1"
 
 
 class KeyRing:
-    """Makes and uses KEKs under `root` (32 bytes), for the broker with this fingerprint."""
+    """Makes and uses KEKs under `root`, for the broker with this fingerprint."""
 
-    def __init__(self, root: bytes, broker: Digest) -> None:
+    def __init__(self, root: RootKey, broker: Digest) -> None:
         self._root, self._broker = root, broker
 
     def create(self, key_id: str, policy_id: str, *, version: int = 1, now: int) -> StoredKey:
         """A new random KEK, wrapped."""
-        wrapped = _seal(self._root, secrets.token_bytes(KEY_BYTES), _kek_context(key_id, version, policy_id))
+        wrapped = self._root.wrap(secrets.token_bytes(KEY_BYTES), _kek_context(key_id, version, policy_id))
         return StoredKey(key_id, version, policy_id, wrapped, KeyState.ACTIVE, now)
+
+    def check(self, key: StoredKey) -> None:
+        """Return if `key` opens under this root. Raises `StoreUnavailable` or `TokenUnavailable`."""
+        self._kek(key)
 
     def wrap(self, key: StoredKey, of: Edition, data_key: bytes) -> WrappedKey:
         """`data_key` (32 bytes) under `key`, of that artifact. Raises `ReleaseRefused` or `StoreUnavailable`."""
         sizes = {len(of.artifact_id), len(of.line)}
         if len(data_key) != DATA_KEY_BYTES or not sizes <= ARTIFACT_ID_SIZES or of.edition < 1:
             raise ReleaseRefused(f"a data key has {DATA_KEY_BYTES} bytes, an artifact id 1 to {max(ARTIFACT_ID_SIZES)}")
-        ciphertext = _seal(self._kek(key), data_key, self._data_key_context(key.id, key.version, of))
+        ciphertext = seal(self._kek(key), data_key, self._data_key_context(key.id, key.version, of))
         return WrappedKey(key.id, key.version, self._broker, of, ciphertext)
 
     def unwrap(self, key: StoredKey, wrapped: WrappedKey) -> bytes:
         """The data key (32 bytes) in `wrapped`. Raises `ReleaseRefused` or `StoreUnavailable`."""
         context = self._data_key_context(wrapped.key_id, wrapped.key_version, wrapped.of)
         try:
-            return _open(self._kek(key), wrapped.ciphertext, context)
+            return unseal(self._kek(key), wrapped.ciphertext, context)
         except InvalidTag:
             raise ReleaseRefused("this wrapped key was changed or is another key's", detail="key.wrapped") from None
 
     def _kek(self, key: StoredKey) -> bytes:
-        try:
-            return _open(self._root, key.wrapped, _kek_context(key.id, key.version, key.policy_id))
-        except InvalidTag:
-            raise StoreUnavailable(
-                "a stored key does not open under this broker's root key",
-                remedy="Restore the database and the keys of the same broker together.",
-            ) from None
+        return self._root.unwrap(key.wrapped, _kek_context(key.id, key.version, key.policy_id))
 
     def _data_key_context(self, key_id: str, version: int, of: Edition) -> bytes:
         members = {"broker": self._broker, "key_id": key_id, "key_version": version, "of": of}
@@ -91,15 +87,3 @@ def _kek_context(key_id: str, version: int, policy_id: str) -> bytes:
 
 def _context(tag: str, members: Mapping[str, object]) -> bytes:
     return frame(tag, codec.encode(members))
-
-
-def _seal(key: bytes, plaintext: bytes, context: bytes) -> bytes:
-    nonce = secrets.token_bytes(NONCE_BYTES)
-    return nonce + AESGCM(key).encrypt(nonce, plaintext, context)
-
-
-def _open(key: bytes, sealed: bytes, context: bytes) -> bytes:
-    """Raises `InvalidTag`, also where there are too few bytes to hold a nonce and a tag."""
-    if len(sealed) < NONCE_BYTES + 16:
-        raise InvalidTag
-    return AESGCM(key).decrypt(sealed[:NONCE_BYTES], sealed[NONCE_BYTES:], context)

@@ -17,7 +17,9 @@ from strongroom.errors import UsageError
 from strongroom.release import state
 from strongroom.release.archive import KEEP_DAYS
 from strongroom.release.broker import Broker
+from strongroom.release.keys import KeyRing
 from strongroom.release.profile import PRODUCTION, check_profile
+from strongroom.release.stores.port import Store
 from strongroom.release.witness_client import Seat
 from strongroom.release.witnesses import Witnesses
 from strongroom.tee.anchors import TrustAnchor
@@ -33,16 +35,18 @@ def open_broker(
     keep_days: int = KEEP_DAYS,
     witnesses: Sequence[Seat] = (),
     least: int = 0,
+    root: state.FindRoot | None = None,
 ) -> Broker:
     """The broker whose state lies in `directory`, made there at the first start.
 
     `known` are signed reference values, custody lists and provenance; policies say whose count. What decisions
-    rested on is kept for `keep_days`, and nothing for 0.
+    rested on is kept for `keep_days`, and nothing for 0. `root` finds its root key where that is in no file of its directory.
 
     `witnesses` are told of every new state of its log; with `least` above 0, so many must sign it before an answer leaves.
 
-    Raises `UsageError` or `SimulationNotAccepted` (see `profile`), `FileUnreadable` (keys), `StoreUnavailable` (database),
-    `LogSetBack` where a witness saw more of the log, or another one, `WitnessesUnavailable` where too few say.
+    Raises `UsageError` or `SimulationNotAccepted` (see `profile`), `FileUnreadable` (keys), `StoreUnavailable` (database,
+    or a root that is not this database's), `LogSetBack` where a witness saw more of the log, or another one,
+    `WitnessesUnavailable` where too few say, `TokenUnavailable`, and what `root` raises.
     """
     from strongroom.release.stores.sqlite import SqliteStore  # the only room with SQLAlchemy; workers do without
 
@@ -51,9 +55,14 @@ def open_broker(
             "signatures of witnesses are demanded, and none is named", remedy="Name them: --witness URL=VKEY."
         )
     check_profile(profile, anchors)
-    keys = state.load_or_create(directory)
-    store = SqliteStore(directory / state.DATABASE)
+    keys = state.load_or_create(directory, root)
     try:
+        store = SqliteStore(directory / state.DATABASE)
+    except BaseException:
+        keys.root.close()
+        raise
+    try:
+        _check_root(store, keys)
         appraiser = functools.partial(appraise, anchors=tuple(anchors), known=known)
         broker = Broker(store, keys, appraiser=appraiser, owner_keys=owners, keep_days=keep_days)
         if witnesses:
@@ -61,6 +70,7 @@ def open_broker(
         return broker  # noqa: TRY300 (whatever goes wrong above closes the store)
     except BaseException:
         store.close()
+        keys.root.close()
         raise
 
 
@@ -71,3 +81,10 @@ def _begin(witnesses: Witnesses) -> Witnesses:
         witnesses.close()
         raise
     return witnesses
+
+
+def _check_root(store: Store, keys: state.BrokerKeys) -> None:
+    """A database under another root would open nothing: better to learn it now than from the first worker."""
+    stored = store.read(lambda reader: reader.keys())
+    if stored:
+        KeyRing(keys.root, keys.identity.fingerprint).check(stored[-1])

@@ -2,7 +2,7 @@
 
 Knows: files. Does not know: the database, which lies beside them and holds nothing that opens without them. The
 directory appears whole or not at all: it is written under another name, made durable, and renamed. Not covered:
-encryption of these files at rest (an HSM for the root key comes behind this module), memory that cannot be swapped.
+encryption of these files at rest (the root alone can be in a token: `token_root`), memory that cannot be swapped.
 """
 
 from __future__ import annotations
@@ -10,8 +10,10 @@ from __future__ import annotations
 import os
 import secrets
 import shutil
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TypeAlias
 
 from cryptography.hazmat.primitives.asymmetric.ec import EllipticCurvePrivateKey
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
@@ -26,40 +28,48 @@ from strongroom.crypto.signatures import (
     public_to_der,
     raw_public,
 )
-from strongroom.errors import FileUnreadable, StoreUnavailable, Unreadable
+from strongroom.errors import FileUnreadable, StoreUnavailable, Unreadable, UsageError
 from strongroom.receipts.identity import sign_identity
+from strongroom.records.digest import frame
 from strongroom.records.envelope import Envelope
 from strongroom.records.release import BrokerIdentity
 from strongroom.release.challenges import SECRET_BYTES
-from strongroom.release.keys import KEY_BYTES
+from strongroom.release.roots import KEY_BYTES, FileRoot, RootKey
 
 DATABASE = "broker.db"
 KEYS = "keys"
 SIGNING, TOKEN, LOG = "signing.pem", "token.pem", "log.pem"
 WRAPPING, CHALLENGE, ROOT = "wrapping.key", "challenge.key", "root.key"
+ROOT_CHECK = "root.check"
+"""Zeros wrapped under a root that is elsewhere: with them a start notices another root."""
+CHECK_TAG = "strongroom/root-check/v1"
 MAX_FILE_BYTES = 16 * 1024
+
+FindRoot: TypeAlias = Callable[[bool], RootKey]
+"""Finds a root outside the directory, and makes it where there is none if it is told True: at the first start alone."""
 
 
 @dataclass(frozen=True, slots=True, repr=False)
 class BrokerKeys:
-    """All that a broker keeps secret: three signing keys, one to which data keys are sealed, and two of 32 bytes."""
+    """All that a broker keeps secret: three signing keys, one to which data keys are sealed, a challenge key, its root."""
 
     signing: Ed25519PrivateKey
     token: EllipticCurvePrivateKey
     log: Ed25519PrivateKey
     wrapping: ReleaseKey
     challenge: bytes
-    root: bytes
+    root: RootKey
 
     @classmethod
-    def generate(cls) -> BrokerKeys:
+    def generate(cls, root: RootKey | None = None) -> BrokerKeys:
+        """New keys, under `root` or a new one of the kind that a file keeps."""
         return cls(
             signing=generate_ed25519(),
             token=generate_p384(),
             log=generate_ed25519(),
             wrapping=ReleaseKey.generate(),
             challenge=secrets.token_bytes(SECRET_BYTES),
-            root=secrets.token_bytes(KEY_BYTES),
+            root=root or FileRoot.generate(),
         )
 
     @property
@@ -82,36 +92,64 @@ class BrokerKeys:
         return f"BrokerKeys({self.identity.fingerprint})"
 
 
-def load_or_create(directory: Path) -> BrokerKeys:
+def load_or_create(directory: Path, root: FindRoot | None = None) -> BrokerKeys:
     """The keys in `directory`, made at the first start. Raises `FileUnreadable` or `StoreUnavailable`.
 
+    The root lies beside them in a file, or is what `root` finds elsewhere, which raises its own errors. A start with another root than
+    the first one had is refused: `UsageError` for one in another place, `StoreUnavailable` for another key.
     A directory with a database but without keys is refused: new keys would open nothing of what the database holds.
     """
     keys = directory / KEYS
+    found: RootKey | None = None
     try:
         directory.mkdir(mode=0o700, parents=True, exist_ok=True)
-        if not keys.exists():
-            if (directory / DATABASE).exists():
-                raise StoreUnavailable(
-                    "the broker's database is here, but its keys are missing",
-                    remedy=f"Restore {keys} from the backup that belongs to this database.",
-                )
-            _create(keys)
-    except OSError as error:
-        raise FileUnreadable(f"the state directory cannot be used: {error.strerror}", detail=str(directory)) from None
-    return _load(keys)
+        first = not keys.exists()
+        _check_start(directory, first=first, named=root is not None)
+        found = root(first) if root is not None else None
+        if first:
+            _create(keys, found)
+        return _load(keys, found)
+    except BaseException as error:
+        if found is not None:
+            found.close()
+        if not isinstance(error, OSError):
+            raise
+        reason = f"the state directory cannot be used: {error.strerror}"
+        raise FileUnreadable(reason, detail=str(directory)) from None
 
 
-def _create(keys: Path) -> None:
-    made = BrokerKeys.generate()
+def _check_start(directory: Path, *, first: bool, named: bool) -> None:
+    """Whether a root may be made (`first`), or is named where it was before."""
+    keys = directory / KEYS
+    if first:
+        if (directory / DATABASE).exists():
+            raise StoreUnavailable(
+                "the broker's database is here, but its keys are missing",
+                remedy=f"Restore {keys} from the backup that belongs to this database.",
+            )
+        return
+    in_file = not (keys / ROOT_CHECK).exists()
+    if in_file == named:
+        where = "a file beside its other keys" if in_file else "a token"
+        raise UsageError(
+            f"this broker's root key is in {where}, and this start says otherwise",
+            remedy="Start it without --root." if in_file else "Name the token and the key in it: --root pkcs11:…",
+        )
+
+
+def _create(keys: Path, root: RootKey | None) -> None:
+    made = BrokerKeys.generate(root)
     files = {
         SIGNING: private_to_pem(made.signing),
         TOKEN: private_to_pem(made.token),
         LOG: private_to_pem(made.log),
         WRAPPING: made.wrapping.to_bytes(),
         CHALLENGE: made.challenge,
-        ROOT: made.root,
     }
+    if isinstance(made.root, FileRoot):
+        files[ROOT] = made.root.key
+    else:
+        files[ROOT_CHECK] = made.root.wrap(bytes(KEY_BYTES), _check_context(made.signing))
     unfinished = keys.with_name(f"{KEYS}.unfinished")
     shutil.rmtree(unfinished, ignore_errors=True)  # left by a start that was cut off; nobody ever saw these keys
     unfinished.mkdir(mode=0o700)
@@ -126,7 +164,7 @@ def _create(keys: Path) -> None:
     _sync(keys.parent)
 
 
-def _load(keys: Path) -> BrokerKeys:
+def _load(keys: Path, root: RootKey | None) -> BrokerKeys:
     signing, token, log = (_read_signing_key(keys / name) for name in (SIGNING, TOKEN, LOG))
     if not isinstance(signing, Ed25519PrivateKey) or not isinstance(log, Ed25519PrivateKey):
         raise FileUnreadable("a key of this broker is not an Ed25519 key", detail=f"{SIGNING}, {LOG}")
@@ -136,10 +174,25 @@ def _load(keys: Path) -> BrokerKeys:
         wrapping = ReleaseKey.from_bytes(_read(keys / WRAPPING))
     except Unreadable as error:
         raise _unreadable(keys / WRAPPING, error.message) from None
-    challenge, root = _read(keys / CHALLENGE), _read(keys / ROOT)
-    if len(challenge) != SECRET_BYTES or len(root) != KEY_BYTES:
-        raise FileUnreadable("a key of this broker does not have its length", detail=f"{CHALLENGE}, {ROOT}")
-    return BrokerKeys(signing, token, log, wrapping, challenge, root)
+    challenge = _read(keys / CHALLENGE)
+    if len(challenge) != SECRET_BYTES:
+        raise FileUnreadable("a key of this broker does not have its length", detail=CHALLENGE)
+    return BrokerKeys(signing, token, log, wrapping, challenge, _load_root(keys, signing, root))
+
+
+def _load_root(keys: Path, signing: Ed25519PrivateKey, root: RootKey | None) -> RootKey:
+    """The same root as at the first start. Raises `StoreUnavailable` where it is another."""
+    if root is not None:
+        root.unwrap(_read(keys / ROOT_CHECK), _check_context(signing))
+        return root
+    key = _read(keys / ROOT)
+    if len(key) != KEY_BYTES:
+        raise FileUnreadable("a key of this broker does not have its length", detail=ROOT)
+    return FileRoot(key)
+
+
+def _check_context(signing: Ed25519PrivateKey) -> bytes:
+    return frame(CHECK_TAG, raw_public(signing))
 
 
 def _read_signing_key(path: Path) -> Ed25519PrivateKey | EllipticCurvePrivateKey:

@@ -11,7 +11,7 @@ import click
 import pytest
 from certified import authority, person
 
-from strongroom.cli import signing
+from strongroom.cli.pins import ask_pin
 from strongroom.crypto.signatures import private_to_pem, public_to_pem
 from strongroom.errors import UsageError
 
@@ -102,8 +102,8 @@ def test_a_pin_is_asked_for_at_a_terminal_without_showing_it(monkeypatch: pytest
 
     monkeypatch.setattr(click, "prompt", prompt)
     monkeypatch.setattr(sys.stdin, "isatty", lambda: True, raising=False)
-    assert signing._ask_pin() == "1234"
+    assert ask_pin() == "1234"
     assert asked == {"text": "PIN of the token", "hide_input": True, "err": True}
     monkeypatch.setattr(sys.stdin, "isatty", lambda: False, raising=False)
     with pytest.raises(UsageError):
-        signing._ask_pin()
+        ask_pin()

@@ -106,7 +106,13 @@ def test_the_database_never_holds_a_key_in_clear(world, worker):
     key = world.store.read(lambda reader: reader.key("model"))
     kek = world.broker.administration._ring._kek(key)
     stored = b"".join(path.read_bytes() for path in world.directory.glob("broker.db*"))
-    for secret in (kek, bytes(range(32)), world.keys.root, world.keys.challenge, world.keys.wrapping.to_bytes()[:32]):
+    for secret in (
+        kek,
+        bytes(range(32)),
+        world.keys.root.key,
+        world.keys.challenge,
+        world.keys.wrapping.to_bytes()[:32],
+    ):
         assert secret not in stored
 
 

@@ -7,10 +7,11 @@ from strongroom.errors import ReleaseRefused, StoreUnavailable
 from strongroom.records.digest import digest_bytes
 from strongroom.records.release import Edition
 from strongroom.release.keys import KeyRing, open_at_broker, seal_to_broker
+from strongroom.release.roots import FileRoot
 from strongroom.release.wire import WrapContext
 
 BROKER, OTHER = digest_bytes(b"broker"), digest_bytes(b"another broker")
-RING = KeyRing(b"r" * 32, BROKER)
+RING = KeyRing(FileRoot(b"r" * 32), BROKER)
 KEY = RING.create("key", "policy", now=0)
 DATA_KEY = bytes(range(32))
 
@@ -46,7 +47,7 @@ def test_a_wrapped_key_holds_only_where_it_was_wrapped_for(change):
 
 
 def test_a_wrapped_key_of_another_broker_does_not_open():
-    elsewhere = KeyRing(b"r" * 32, OTHER).wrap(KEY, Edition.first(b"artifact"), DATA_KEY)
+    elsewhere = KeyRing(FileRoot(b"r" * 32), OTHER).wrap(KEY, Edition.first(b"artifact"), DATA_KEY)
     with pytest.raises(ReleaseRefused):
         RING.unwrap(KEY, dataclasses.replace(elsewhere, broker=BROKER))
 

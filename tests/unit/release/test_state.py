@@ -23,8 +23,8 @@ def test_only_the_broker_reads_its_keys(tmp_path):
 
 def test_keys_are_not_shown_where_objects_are_printed(tmp_path):
     made = load_or_create(tmp_path / "state")
-    assert made.root.hex() not in repr(made)
-    assert repr(made.root) not in repr(made)
+    assert made.root.key.hex() not in repr(made)
+    assert repr(made.root.key) not in repr(made)
 
 
 @pytest.mark.parametrize("name", FILES)
@@ -62,7 +62,7 @@ def test_a_start_that_was_cut_off_leaves_nothing_that_counts(tmp_path):
     half.mkdir()
     (half / ROOT).write_bytes(b"half")
     made = load_or_create(tmp_path)
-    assert len(made.root) == 32
+    assert len(made.root.key) == 32
     assert not half.exists()
 
 
