@@ -121,13 +121,13 @@ def test_an_auditor_who_names_somebody_else_refuses(story):
     story.export("audit.tar", "--policy", "models")
     code, said = story.verify("audit.tar", "--exporter", story.path("exporter.pub"))
     assert code == 1
-    assert [check["id"] for check in said["checks"] if check["status"] == "fail"] == ["bundle.signature"]
+    assert [check["id"] for check in said["checks"] if check["status"] == "fail"] == ["audit.signature"]
     code, said = story.call(
         "verify", story.path("audit.tar"), "--broker-fingerprint", story.world.identity.fingerprint,
         "--owner", story.path("owner.pub"), "--anchor", story.path("root.pem"),
     )  # fmt: skip
     assert code == 1
-    assert [check["id"] for check in said["checks"] if check["status"] == "fail"] == ["level.accepted"]
+    assert [check["id"] for check in said["checks"] if check["status"] == "fail"] == ["audit.levels"]
 
 
 def test_a_broker_that_keeps_nothing_gives_a_bundle_that_does_not_hold(story):
@@ -137,7 +137,7 @@ def test_a_broker_that_keeps_nothing_gives_a_bundle_that_does_not_hold(story):
     code, said = story.verify("audit.tar")
     assert code == 1
     assert [check["id"] for check in said["checks"] if check["status"] == "not-run" and check["items"]] == [
-        "decisions.kept"
+        "audit.decisions"
     ]
 
 

@@ -85,7 +85,7 @@ def collateral_of(bundle: Bundle, tally: Tally, digest: Digest) -> Collateral | 
 
 
 def _identity(opened: Opened, bundle: Bundle, broker: Digest) -> None:
-    tally = opened.tally("broker.identity", "broker, of the fingerprint that was named")
+    tally = opened.tally("audit.broker", "broker, of the fingerprint that was named")
     tally.count()
     opened.used.add(files.BROKER)
     data = bundle.parts.get(files.BROKER)
@@ -101,7 +101,7 @@ def _identity(opened: Opened, bundle: Bundle, broker: Digest) -> None:
 
 
 def _checkpoint(opened: Opened, bundle: Bundle) -> None:
-    tally = opened.tally("log.checkpoint", "checkpoint, signed by the log")
+    tally = opened.tally("audit.checkpoint", "checkpoint, signed by the log")
     tally.count()
     opened.used.add(files.CHECKPOINT)
     data = bundle.parts.get(files.CHECKPOINT)
@@ -117,7 +117,7 @@ def _checkpoint(opened: Opened, bundle: Bundle) -> None:
 
 def _leaves(opened: Opened, bundle: Bundle) -> None:
     """Each leaf, once it is where it says in the log under the checkpoint."""
-    tally = opened.tally("log.leaves", "leaves, included in the log")
+    tally = opened.tally("audit.leaves", "leaves, included in the log")
     for name, data in bundle.folder(files.LEAVES).items():
         tally.count()
         opened.used.add(name)
@@ -141,7 +141,7 @@ def _leaves(opened: Opened, bundle: Bundle) -> None:
 
 def _scope(opened: Opened, bundle: Bundle) -> None:
     """That nothing within the scope was left out, as far as a log can show it: see the module `gather`."""
-    tally = opened.tally("scope.complete", "scope, without gaps")
+    tally = opened.tally("audit.scope", "scope, without gaps")
     tally.count()
     scope, numbers = bundle.manifest.scope, sorted(opened.leaves)
     if not numbers or opened.checkpoint is None:
@@ -165,7 +165,7 @@ def _scope(opened: Opened, bundle: Bundle) -> None:
 
 def _decisions(opened: Opened, bundle: Bundle) -> None:
     """What was kept of each decision, where it is what the leaf names, digest by digest."""
-    tally = opened.tally("decisions.kept", "decisions, with token, evidence and keys as logged")
+    tally = opened.tally("audit.decisions", "decisions, with token, evidence and keys as logged")
     for index, leaf in sorted(opened.leaves.items()):
         if leaf.event not in DECIDED:
             continue
@@ -194,7 +194,7 @@ def _decisions(opened: Opened, bundle: Bundle) -> None:
 
 def _policies(opened: Opened, bundle: Bundle, owners: Sequence[PublicKey]) -> None:
     """Each policy that an owner signed, and that none is missing which a decision names."""
-    tally = opened.tally("policies.signed", "policies, signed by an owner")
+    tally = opened.tally("audit.policies", "policies, signed by an owner")
     named = {digest for leaf in opened.leaves.values() for digest in leaf.digests}
     for name, data in bundle.folder(files.POLICIES).items():
         tally.count()

@@ -73,7 +73,7 @@ class Audit:
 
 def verify(bundle: Bundle, trust: AuditTrust) -> Audit:
     """Judge `bundle`. Raises nothing: whatever does not hold is a finding."""
-    signature = Tally("bundle.signature", "exporter to look for, and the signature holds")
+    signature = Tally("audit.signature", "exporter to look for, and the signature holds")
     if trust.exporter is not None:
         signature.count()
         try:
@@ -95,7 +95,7 @@ def verify(bundle: Bundle, trust: AuditTrust) -> Audit:
 
 def _tokens(opened: Opened) -> dict[int, Verdict]:
     """The verdict of each decision, once the broker signed it as a yes to this evidence, at this time and level."""
-    tally = opened.tally("decisions.tokens", "verdict tokens, signed by the broker")
+    tally = opened.tally("audit.tokens", "verdict tokens, signed by the broker")
     verdicts: dict[int, Verdict] = {}
     for decision in opened.decisions:
         tally.count()
@@ -118,7 +118,7 @@ def _tokens(opened: Opened) -> dict[int, Verdict]:
 
 def _chains(opened: Opened) -> None:
     """The heads of each lease's chain of tokens follow from one another, from its release on."""
-    tally = opened.tally("decisions.chain", "decisions, each in its lease's chain of tokens")
+    tally = opened.tally("audit.chain", "decisions, each in its lease's chain of tokens")
     heads: dict[str, Digest] = {}
     for decision in opened.decisions:
         tally.count()
@@ -137,7 +137,7 @@ def _chains(opened: Opened) -> None:
 
 def _again(opened: Opened, bundle: Bundle, trust: AuditTrust, verdicts: dict[int, Verdict]) -> None:
     """Every piece of evidence appraised again."""
-    tally = opened.tally("evidence.appraised", "pieces of evidence, appraised again with the same verdict")
+    tally = opened.tally("audit.evidence", "pieces of evidence, appraised again with the same verdict")
     for decision in opened.decisions:
         tally.count()
         name = files.numbered(files.DECISIONS, decision.index)
@@ -187,7 +187,7 @@ def _difference(one: Verdict, other: Verdict) -> str:
 
 def _nonces(opened: Opened) -> None:
     """One challenge is answered once."""
-    tally = opened.tally("evidence.fresh", "nonces, each answered once")
+    tally = opened.tally("audit.nonces", "nonces, each answered once")
     seen: dict[bytes, int] = {}
     for decision in opened.decisions:
         tally.count()
@@ -197,7 +197,7 @@ def _nonces(opened: Opened) -> None:
 
 
 def _levels(opened: Opened, verdicts: dict[int, Verdict], *, accept_simulated: bool) -> None:
-    tally = opened.tally("level.accepted", "decisions, of levels that the auditor accepts")
+    tally = opened.tally("audit.levels", "decisions, of levels that the auditor accepts")
     for index, verdict in verdicts.items():
         tally.count()
         if verdict.level is Level.SIMULATED and not accept_simulated:
@@ -206,7 +206,7 @@ def _levels(opened: Opened, verdicts: dict[int, Verdict], *, accept_simulated: b
 
 def _receipts(opened: Opened, bundle: Bundle) -> dict[str, Receipt]:
     """The receipts that a worker signed whose lease, evidence and chain are among the decisions."""
-    tally = opened.tally("receipts.signed", "receipts, signed by the worker of their lease")
+    tally = opened.tally("audit.receipts", "receipts, signed by the worker of their lease")
     decisions = {(decision.leaf.subject, decision.leaf.digests[CHAIN]): decision for decision in opened.decisions}
     found: dict[str, Receipt] = {}
     for name, data in bundle.folder(files.RECEIPTS).items():
@@ -238,7 +238,7 @@ def _receipt(envelope: Envelope, decisions: Mapping[tuple[str, Digest], Decision
 
 def _roots(opened: Opened, receipts: dict[str, Receipt]) -> None:
     """Every receipt lies under a root that the worker had logged: consecutive receipts of its lease, in order."""
-    tally = opened.tally("receipts.logged", "receipts, under roots in the log")
+    tally = opened.tally("audit.roots", "receipts, under roots in the log")
     logged: set[str] = set()
     budget = MAX_HASHES
     for leaf in opened.leaves.values():
@@ -270,7 +270,7 @@ def _count(detail: str) -> int:
 
 def _unused(opened: Opened, bundle: Bundle) -> None:
     """Nothing lies in the bundle that no leaf refers to."""
-    tally = opened.tally("bundle.parts", "parts, each of them referred to")
+    tally = opened.tally("audit.parts", "parts, each of them referred to")
     for name in bundle.parts:
         tally.count()
         if name not in opened.used:
