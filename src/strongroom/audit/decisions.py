@@ -51,7 +51,11 @@ class Decision:
         return self.leaf.time + _detail(self.leaf)[1]
 
     def differing(self) -> list[str]:
-        """Which members of what was kept are not those that the leaf names; none, if it is the decision of this leaf."""
+        """Which members of what was kept are not those that the leaf names; none, if it is the decision of this leaf.
+
+        Raises `MalformedRecord` for a leaf that is not one of a decision.
+        """
+        _detail(self.leaf)
         evidence, digests = self.kept.evidence, self.leaf.digests
         if len(digests) < POLICIES:
             return ["digests"]
