@@ -27,6 +27,27 @@ def broker_command() -> None:
     """The key broker: appraises evidence, releases keys under leases, writes every decision into its log."""
 
 
+@broker_command.command("identity")
+@click.option(
+    "--state",
+    required=True,
+    type=click.Path(file_okay=False, path_type=Path),
+    help="Its folder; made here, if it is not there.",
+)
+@output.json_option
+def identity(state: Path, *, as_json: bool) -> None:
+    """Print who a broker is, before it serves: its fingerprint, and the verifier key of its log, which witnesses need."""
+    from strongroom.receipts.note import verifier_key
+    from strongroom.release.state import load_or_create
+
+    found = load_or_create(state).identity
+    log = verifier_key(found.log_origin, found.log)
+    if as_json:
+        output.print_json({"fingerprint": found.fingerprint, "log": log})
+    else:
+        click.echo(f"fingerprint  {found.fingerprint}\nlog          {log}")
+
+
 @broker_command.command("serve")
 @click.option(
     "--state",
