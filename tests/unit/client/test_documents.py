@@ -2,10 +2,13 @@ import json
 from dataclasses import replace
 
 import pytest
+from click.testing import CliRunner
 
+from strongroom.cli.receipt import log_command
 from strongroom.client.client import Client
 from strongroom.client.documents import check_document
 from strongroom.client.verification import Trust
+from strongroom.crypto.signatures import generate_ed25519, raw_public
 from strongroom.errors import (
     AppraisalRefused,
     LogInvalid,
@@ -14,6 +17,8 @@ from strongroom.errors import (
     SimulationNotAccepted,
     UsageError,
 )
+from strongroom.receipts.cosignature import Quorum, Witness, cosign
+from strongroom.receipts.note import Checkpoint, decode
 from strongroom.receipts.receipt import ReceiptDocument
 from strongroom.records import codec
 from strongroom.records.digest import digest_bytes
@@ -101,3 +106,45 @@ def test_no_other_digest_of_the_decision_passes_for_the_chain(document, trust):
     for other in (document.bundle.evidence.keyset.digest, document.bundle.evidence.statement.digest):
         with pytest.raises(LogInvalid):
             check_document(replace(document, release=replace(document.release, chain=other)), trust)
+
+
+# Witnesses
+
+KEYS = {name: generate_ed25519() for name in ("w1.example", "w2.example")}
+WITNESSES = tuple(Witness(name, raw_public(key)) for name, key in KEYS.items())
+
+
+def witnessed(document, *names):
+    """The document with the log's state signed by these witnesses."""
+    proof = document.release.proof
+    origin, size, root = proof.checkpoint.split("\n")[:3]
+    state = Checkpoint(origin, int(size), decode(root))
+    lines = "".join(cosign(state, name, KEYS[name], time=1_800_000_000) for name in names)
+    changed = replace(proof, checkpoint=proof.checkpoint + lines)
+    return replace(document, release=replace(document.release, proof=changed))
+
+
+def test_whoever_names_witnesses_takes_no_document_without_them(document, trust):
+    named = replace(trust, witnesses=Quorum(2, WITNESSES))
+    assert check_document(witnessed(document, *KEYS), named).decision.event == "release"
+    for names in ([], ["w1.example"], ["w2.example"] * 2):
+        with pytest.raises(LogInvalid, match="demanded"):
+            check_document(witnessed(document, *names), named)
+        assert check_document(witnessed(document, *names), trust)
+
+
+def test_log_verify_names_witnesses(document, trust, tmp_path):
+    def verify(saved, *words):
+        path = tmp_path / "receipt.json"
+        path.write_bytes(codec.encode(saved))
+        return CliRunner().invoke(log_command, ["verify", str(path), "--broker-fingerprint", trust.broker, *words])
+
+    named = [word for one in WITNESSES for word in ("--witness", one.key)]
+    done = verify(witnessed(document, *KEYS), *named, "--json")
+    assert [one["name"] for one in json.loads(done.output)["witnesses"]] == list(KEYS)
+    assert "witnessed by w1.example at 1800000000" in verify(witnessed(document, "w1.example"), *named[:2]).output
+    assert verify(witnessed(document, "w1.example"), *named, "--witnesses", "1").exit_code == 0
+    for saved, words in ((document, named), (witnessed(document, "w1.example"), named), (document, named[:2])):
+        assert isinstance(verify(saved, *words).exception, LogInvalid)
+    assert isinstance(verify(document, "--witnesses", "1").exception, UsageError)
+    assert isinstance(verify(document, *named, "--witnesses", "3").exception, UsageError)
