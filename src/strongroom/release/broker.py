@@ -222,6 +222,8 @@ class Broker:
         request = codec.decode(kind, body)
         challenge = request.challenge
         self._challenger.check(challenge, purpose(request), now=now)
+        if self._witnesses is not None:
+            self._witnesses.check_ready()
         outcome: Yes | StrongroomError
         try:
             self.store.read(lambda reader: _check_unused(reader, challenge))

@@ -73,7 +73,7 @@ class Witnesses:
         self._changed = threading.Condition()
         self._asking: set[str] = set()
         self._begun = self._ended = 0  # rounds, one after the other
-        self._wanted = self._closing = False
+        self._wanted = self._closing = self._failing = False
         self._newest: _Round | None = None  # that enough witnesses signed
         self._kept = ""
         self._thread = threading.Thread(target=self._run, name="strongroom-witnesses", daemon=True)
@@ -112,6 +112,19 @@ class Witnesses:
         for link in self._links.values():
             link.close()
 
+    def check_ready(self) -> None:
+        """Return if the last round had signatures enough, or one that is held now has.
+
+        So nothing is decided that could not be answered, but for what is under way when witnesses begin to fail. Raises
+        `WitnessesUnavailable`.
+        """
+        with self._changed:
+            if self._least == 0 or not self._failing:
+                return
+            self._wait_for_round(lambda: False)
+            if self._failing:
+                raise self._too_few()
+
     def settle(self, proof: LogProof) -> LogProof:
         """The same leaf under a checkpoint that enough witnesses signed; where none is demanded, `proof` at once.
 
@@ -119,18 +132,27 @@ class Witnesses:
         stands in the log all the same, and whoever asks again may get the proof.
         """
         with self._changed:
-            self._wanted = True
-            self._changed.notify_all()
             if self._least == 0:
+                self._wanted = True
+                self._changed.notify_all()
                 return proof
-            own = self._begun + 1  # a round that began before may have taken an older checkpoint
-            self._changed.wait_for(lambda: self._holds(proof) or self._closing or self._ended >= own, self._seconds)
+            self._wait_for_round(lambda: self._holds(proof))
             if self._newest is None or not self._holds(proof):
-                raise WitnessesUnavailable(
-                    f"fewer than {self._least} witnesses signed the log in time", detail="log.witnesses"
-                )
+                raise self._too_few()
             text, size = self._newest.cosigned, self._newest.size
         return dataclasses.replace(proof, path=self._log.inclusion_path(proof.index, size), checkpoint=text)
+
+    def _wait_for_round(self, done: Callable[[], bool]) -> None:
+        """Until `done`, or the end of a round that begins from now on; under the lock."""
+        own = self._begun + 1  # a round that began before may have taken an older checkpoint
+        self._wanted = True
+        self._changed.notify_all()
+        self._changed.wait_for(lambda: done() or self._closing or self._ended >= own, self._seconds)
+
+    def _too_few(self) -> WitnessesUnavailable:
+        return WitnessesUnavailable(
+            f"fewer than {self._least} witnesses signed the log in time", detail="log.witnesses"
+        )
 
     def _holds(self, proof: LogProof) -> bool:
         return self._newest is not None and self._newest.size > proof.index
@@ -144,12 +166,16 @@ class Witnesses:
                     return
                 self._wanted = False
                 self._begun += 1
+            failing = True
             try:
-                self._ask_all(self._next_round(), self._quorum.least)
+                current = self._next_round()
+                self._ask_all(current, self._quorum.least)
+                with self._changed:
+                    failing = len(current.lines) < self._quorum.least
             except Unavailable as error:  # of the store: nothing can be asked now
                 log.warning("no round code=%s", error.code)
             with self._changed:
-                self._ended = self._begun
+                self._ended, self._failing = self._begun, failing
                 self._changed.notify_all()
             self._keep()
 

@@ -247,14 +247,34 @@ def test_without_enough_witnesses_no_key_leaves_and_the_same_request_gets_it_lat
     with pytest.raises(WitnessesUnavailable):
         world.release(request)
     assert [leaf.event for leaf in world.leaves()].count("release") == 1  # decided once, and given to nobody yet
+    for place in around.places:
+        place.does = place.good
     other = world.request(worker, wrapped, challenge=request.challenge, artifact="sha256:" + "0" * 64)
     with pytest.raises(NonceReused):
         world.release(other)
-    for place in around.places:
-        place.does = place.good
     answer = world.release(request)
     assert around.holds(answer.proof).event == "release"
     assert [leaf.event for leaf in world.leaves()].count("release") == 1
+
+
+def test_while_witnesses_fail_nothing_more_is_decided(around, world, worker):
+    """A renewal that was decided, but never answered, would leave the worker a link behind the broker's chain."""
+    witnesses = around.begin()
+    wrapped = world.prepared()
+    lease = world.release(world.request(worker, wrapped)).lease_id
+    for place in around.places[:2]:
+        place.does = place.down
+    with pytest.raises(WitnessesUnavailable):
+        witnesses.settle(around.append())
+    size, request = world.log_size(), world.renewal(worker, lease)
+    for _ in range(3):
+        with pytest.raises(WitnessesUnavailable):
+            world.broker.renew(lease, codec.encode(request), now=world.now)
+    assert world.log_size() == size
+    for place in around.places:
+        place.does = place.good
+    answer = world.broker.renew(lease, codec.encode(request), now=world.now)
+    assert around.holds(answer.proof).event == "renewal"
 
 
 def test_whoever_waits_when_the_broker_ends_is_told(around):
