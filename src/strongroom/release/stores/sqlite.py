@@ -2,8 +2,8 @@
 
 Knows: SQL, and what a damaged, foreign or newer file looks like. Does not know: any rule of the broker. SQLite's WAL
 with synchronous=FULL makes a commit durable before it returns (sqlite.org/pragma.html#pragma_synchronous). One process
-at a time: a second one on the same file is refused, by a lock beside it. Not covered: commits of several works at once,
-backups, other databases.
+at a time: a second one on the same file is refused, by a lock beside it. Works that wait for
+each other share a commit (`group`). Not covered: backups, other databases.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ import fcntl
 import json
 import os
 import sqlite3
-import threading
+import typing
 from collections.abc import Callable, Collection, Iterator, Sequence
 from pathlib import Path
 from typing import Any, TypeVar
@@ -26,6 +26,7 @@ from strongroom.errors import StoreUnavailable
 from strongroom.records.digest import Digest
 from strongroom.records.release import Lease, LeaseState
 from strongroom.release.stores.cell_rows import CellRows
+from strongroom.release.stores.group import Grouped, Waiting
 from strongroom.release.stores.port import (
     KeyState,
     Reader,
@@ -64,7 +65,7 @@ class SqliteStore:
 
     def __init__(self, path: Path) -> None:
         self._path = path
-        self._writing = threading.Lock()
+        self._group = Grouped(self._commit)
         self._engine = sa.create_engine(sa.URL.create("sqlite", database=str(path)), pool_size=8, max_overflow=32)
         sa.event.listen(self._engine, "connect", _configure)
         sa.event.listen(self._engine, "begin", _begin)
@@ -82,8 +83,20 @@ class SqliteStore:
             return work(SqliteTransaction(connection))
 
     def write(self, work: Callable[[Transaction], T]) -> T:
-        with _translated(), self._writing, self._writer() as connection, connection.begin():
-            return work(SqliteTransaction(connection))
+        return typing.cast("T", self._group.run(work))
+
+    def _commit(self, group: Sequence[Waiting]) -> None:
+        """Each work in a savepoint of its own: one that raises takes back nothing of the others'."""
+        with _translated(), self._writer() as connection, connection.begin():
+            transaction = SqliteTransaction(connection)
+            for waiting in group:
+                try:
+                    with _translated(), connection.begin_nested():
+                        waiting.result = waiting.work(transaction)
+                except StoreUnavailable:  # SQLite may have rolled back all of it: nobody's work counts
+                    raise
+                except Exception as error:  # noqa: BLE001 (its caller raises it)
+                    waiting.error = error
 
     def close(self) -> None:
         self._engine.dispose()
