@@ -2,8 +2,8 @@
 
 Knows: SQL, and what a damaged, foreign or newer file looks like. Does not know: any rule of the broker. SQLite's WAL
 with synchronous=FULL makes a commit durable before it returns (sqlite.org/pragma.html#pragma_synchronous). One process
-at a time: a second one on the same file is refused, by a lock beside it. Works that wait for
-each other share a commit (`group`). Not covered: backups, other databases.
+at a time: a second one on the same file is refused, by a lock beside it. Works that wait for each other share a commit
+(`group`). Not covered: backups, other databases.
 """
 
 from __future__ import annotations
