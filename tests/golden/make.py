@@ -10,6 +10,7 @@ from pathlib import Path
 from strongroom.appraisal.policies import sign_policy, template
 from strongroom.crypto.hpke import ReleaseKey
 from strongroom.crypto.signatures import generate_ed25519, generate_p256
+from strongroom.receipts.chain import chain_head
 from strongroom.records import codec
 from strongroom.records.azure import AzureEvidence
 from strongroom.records.digest import digest_bytes
@@ -22,7 +23,6 @@ from strongroom.records.reference import CustodyList, Machine, MeasuredInput, Re
 from strongroom.records.release import PURPOSE_RELEASE, Edition, Grant, KeyRequest, ReleaseRequest, Use
 from strongroom.records.tpm import TpmEnrolment, TpmQuote
 from strongroom.records.worker import Configuration, Statement
-from strongroom.release.chain import chain_head
 from strongroom.release.client import BrokerClient
 from strongroom.release.opening import open_broker
 from strongroom.services.broker import broker_app

@@ -21,6 +21,7 @@ from strongroom.errors import (
     StoreUnavailable,
     StrongroomError,
 )
+from strongroom.receipts.chain import chain_head
 from strongroom.records import codec
 from strongroom.records.digest import digest_bytes
 from strongroom.records.policy import Requirement
@@ -37,7 +38,6 @@ from strongroom.records.release import (
 )
 from strongroom.records.verdict import Level
 from strongroom.records.worker import Configuration, Statement
-from strongroom.release.chain import chain_head
 from strongroom.release.client import BrokerClient
 from strongroom.release.grants import PAYLOAD_TYPE as GRANT
 from strongroom.release.grants import open_grant

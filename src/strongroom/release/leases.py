@@ -9,11 +9,11 @@ import dataclasses
 import secrets
 
 from strongroom.errors import LeaseEnded, ReleaseRefused
+from strongroom.receipts.chain import chain_head
 from strongroom.records.digest import Digest
 from strongroom.records.evidence import Evidence
 from strongroom.records.release import Lease, LeaseState
 from strongroom.records.worker import Keyset
-from strongroom.release.chain import chain_head
 
 ID_BYTES = 16
 

@@ -21,12 +21,12 @@ import dataclasses
 from collections.abc import Sequence
 
 from strongroom.errors import AppraisalRefused, LogInvalid, StrongroomError
+from strongroom.receipts.chain import token_digest
 from strongroom.records.cell import Advance, Cell, Spend
 from strongroom.records.digest import Digest, digest_bytes
 from strongroom.records.evidence import Evidence
 from strongroom.records.release import Grant, Leaf, Lease, ReleaseAnswer
 from strongroom.records.verdict import Level
-from strongroom.release.chain import token_digest
 from strongroom.release.wire import ReceiptsRoot
 
 RELEASE, RENEWAL, REFUSAL, REVOCATION = "release", "renewal", "refusal", "revocation"

@@ -18,6 +18,7 @@ from typing import TypeVar
 
 from strongroom.crypto import merkle
 from strongroom.errors import GrantInvalid, LeaseEnded, MalformedArtifact, StrongroomError, Unavailable
+from strongroom.receipts.chain import chain_head
 from strongroom.records.digest import Digest, raw
 from strongroom.records.evidence import Collateral, EvidenceBundle
 from strongroom.records.release import (
@@ -32,7 +33,6 @@ from strongroom.records.release import (
 )
 from strongroom.records.session import ReleaseProof
 from strongroom.records.worker import Configuration, Statement
-from strongroom.release.chain import chain_head
 from strongroom.release.client import BrokerClient
 from strongroom.release.grants import open_grant
 from strongroom.sealed.open import OpenedArtifact, Opener

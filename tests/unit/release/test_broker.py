@@ -14,13 +14,13 @@ from strongroom.errors import (
     StrongroomError,
     UsageError,
 )
+from strongroom.receipts.chain import chain_head, token_digest
 from strongroom.receipts.proof import verify_proof
 from strongroom.records import codec
 from strongroom.records.digest import digest_bytes
 from strongroom.records.release import Edition, LeaseState, renewal_purpose
 from strongroom.release import leaves
 from strongroom.release.broker import RETRY_SECONDS, Broker
-from strongroom.release.chain import chain_head, token_digest
 from strongroom.release.challenges import LIFETIME_SECONDS
 from strongroom.release.grants import open_grant
 from strongroom.release.wire import MAX_EVIDENCE_BYTES, RECEIPTS_PAYLOAD_TYPE, ReceiptsRoot

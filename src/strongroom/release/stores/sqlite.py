@@ -27,6 +27,7 @@ from strongroom.records.digest import Digest
 from strongroom.records.release import Lease, LeaseState
 from strongroom.release.stores.cell_rows import CellRows
 from strongroom.release.stores.group import Grouped, Waiting
+from strongroom.release.stores.kept_rows import KeptRows
 from strongroom.release.stores.port import (
     KeyState,
     Reader,
@@ -39,8 +40,6 @@ from strongroom.release.stores.port import (
 from strongroom.release.stores.schema import (
     SCHEMA_VERSION,
     Answers,
-    Collaterals,
-    Decisions,
     Keys,
     Leases,
     Leaves,
@@ -127,7 +126,7 @@ class SqliteStore:
                 connection.exec_driver_sql(f"PRAGMA user_version = {SCHEMA_VERSION}")
 
 
-class SqliteTransaction(CellRows):
+class SqliteTransaction(CellRows, KeptRows):
     """`Transaction` over one connection."""
 
     # Nonces and answers
@@ -145,8 +144,8 @@ class SqliteTransaction(CellRows):
 
     def forget(self, now: int) -> None:
         self._connection.execute(sa.delete(Nonces).where(Nonces.c.expires <= now))
-        for table in (Answers, Decisions, Collaterals):
-            self._connection.execute(sa.delete(table).where(table.c.until <= now))
+        self._connection.execute(sa.delete(Answers).where(Answers.c.until <= now))
+        self._forget_kept(now)
         if now > int(self._meta(FORGOTTEN) or "0"):
             self._put_meta(FORGOTTEN, str(now))
 
@@ -204,23 +203,6 @@ class SqliteTransaction(CellRows):
     def policies_of(self, digests: Collection[Digest]) -> tuple[StoredPolicy, ...]:
         rows = self._connection.execute(sa.select(Policies).where(Policies.c.digest.in_(list(digests))))
         return tuple(_policy(row) for row in rows)
-
-    # Kept decisions
-
-    def decision(self, position: int) -> bytes | None:
-        query = sa.select(Decisions.c.decision).where(Decisions.c.position == position)
-        return self._connection.execute(query).scalar()
-
-    def collateral(self, digest: Digest) -> bytes | None:
-        query = sa.select(Collaterals.c.collateral).where(Collaterals.c.digest == digest)
-        return self._connection.execute(query).scalar()
-
-    def keep_decision(self, position: int, decision: bytes, collateral: tuple[Digest, bytes], until: int) -> None:
-        self._insert(Decisions, position=position, decision=decision, until=until)
-        digest, body = collateral
-        put = insert(Collaterals).values(digest=digest, collateral=body, until=until)
-        longer = {"until": sa.func.max(Collaterals.c.until, until)}
-        self._connection.execute(put.on_conflict_do_update(index_elements=["digest"], set_=longer))
 
     # Leases
 

@@ -1,6 +1,6 @@
 import hashlib
 
-from strongroom.release.chain import chain_head, token_digest
+from strongroom.receipts.chain import chain_head, token_digest
 
 
 def test_the_chain_is_what_the_page_says():
