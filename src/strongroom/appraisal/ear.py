@@ -7,6 +7,7 @@ A simulated level is never `affirming`: its status is `warning`, and the level s
 from __future__ import annotations
 
 import re
+from functools import lru_cache
 from typing import Any
 
 from cryptography.hazmat.primitives.asymmetric.ec import EllipticCurvePrivateKey, EllipticCurvePublicKey
@@ -33,7 +34,11 @@ VECTOR = {
 
 def to_token(verdict: Verdict, key: EllipticCurvePrivateKey, *, issuer: str) -> str:
     """Sign `verdict`; `issuer` is the fingerprint of whoever judged."""
-    vector = {name: _fold(verdict, pattern) for name, pattern in VECTOR.items()}
+    folded: dict[str, list[Check]] = {name: [] for name in VECTOR}
+    for check in verdict.checks:
+        for name in _claims_of(check.id):
+            folded[name].append(check)
+    vector = {name: _tier(checks, verdict.level) for name, checks in folded.items()}
     submodule: dict[str, Any] = {
         "ear.status": STATUS[_overall(verdict)],
         "ear.trustworthiness-vector": vector,
@@ -62,9 +67,9 @@ def from_token(token: str, public: EllipticCurvePublicKey) -> Verdict:
     return verdict
 
 
-def _fold(verdict: Verdict, pattern: str) -> int:
-    checks = [check for check in verdict.checks if re.match(pattern, check.id)]
-    return _tier(checks, verdict.level)
+@lru_cache(maxsize=1024)
+def _claims_of(check: str) -> tuple[str, ...]:
+    return tuple(name for name, pattern in VECTOR.items() if re.match(pattern, check))
 
 
 def _overall(verdict: Verdict) -> int:

@@ -10,6 +10,7 @@ Not covered: other algorithms, JSON serialisation, detached or unencoded payload
 from __future__ import annotations
 
 from collections.abc import Mapping
+from functools import lru_cache
 from typing import Any
 
 from cryptography.hazmat.primitives import serialization
@@ -34,8 +35,7 @@ def sign_token(claims: Mapping[str, Any], key: EllipticCurvePrivateKey, kid: str
     """`claims` as a compact token signed with `key`, which is on P-384. `kid` is a hint for people, never proof."""
     if key.curve.name != CURVE:
         raise UsageError("tokens are signed with a key on P-384")
-    header = {"alg": ALGORITHM, "kid": kid, "typ": "JWT"}
-    signed = f"{codec.b64encode(codec.encode(header))}.{codec.b64encode(codec.encode(claims))}"
+    signed = f"{_header(kid)}.{codec.b64encode(codec.encode(claims))}"
     r, s = decode_dss_signature(
         key.sign(signed.encode("ascii"), ECDSA(SHA384()))
     )  # RFC 7518 section 3.4: r and s alone
@@ -68,6 +68,11 @@ def verify_token(token: str, public: PublicKey) -> dict[str, Any]:
     if not isinstance(claims, dict):
         raise MalformedRecord("the payload of this token is not an object")
     return claims
+
+
+@lru_cache(maxsize=64)
+def _header(kid: str) -> str:
+    return codec.b64encode(codec.encode({"alg": ALGORITHM, "kid": kid, "typ": "JWT"}))
 
 
 def _split(token: str) -> tuple[bytes, bytes, bytes]:

@@ -12,12 +12,14 @@ from __future__ import annotations
 
 import base64
 import binascii
+import contextlib
 import dataclasses
 import enum
 import json
 import types
 import typing
 from collections.abc import Callable, Mapping
+from collections.abc import Set as AbstractSet
 from functools import cache
 from typing import Any, Literal, TypeVar, get_args, get_origin
 
@@ -30,14 +32,22 @@ T = TypeVar("T")
 MAX_BYTES = 4 * 1024 * 1024
 MAX_DEPTH = 24
 MAX_INTEGER = 2**53 - 1
+UTF16_UNIT = 2
+_CANONICAL = json.JSONEncoder(ensure_ascii=False, sort_keys=True, separators=(",", ":"), check_circular=False)
 
 
 def encode(record: object) -> bytes:
     """The canonical bytes of `record` (RFC 8785), the only bytes that are hashed or signed."""
     value = to_json(record)
-    # Without floats, and where all text is ASCII, the standard library's JSON is canonical too, and many times faster.
-    text = json.dumps(value, ensure_ascii=False, sort_keys=True, separators=(",", ":"))
-    return text.encode("ascii") if text.isascii() else rfc8785.dumps(value)
+    # Without floats the standard library's JSON is canonical too, and many times faster, as long as members are in the
+    # order of UTF-16 code units (section 3.2.3); that is the order of code points where no character needs two units.
+    text = _CANONICAL.encode(value)
+    if text.isascii():
+        return text.encode("ascii")
+    with contextlib.suppress(UnicodeEncodeError):
+        if len(text.encode("utf-16-le")) == UTF16_UNIT * len(text):
+            return text.encode("utf-8")
+    return rfc8785.dumps(value)
 
 
 def decode(kind: type[T], data: bytes | str) -> T:
@@ -67,40 +77,14 @@ def parse_json(data: bytes | str, *, limit: int = MAX_BYTES, read_float: Callabl
     return value
 
 
-def to_json(value: object) -> Any:  # noqa: PLR0911 (one line a type)
+def to_json(value: object) -> Any:
     """`value` as plain JSON types; records gain their `type` member."""
-    kind: Any = type(value)
-    if value is None or kind is str or kind is bool:  # most of all values, so they come first
-        return value
-    if kind is bytes:
-        return b64encode(typing.cast("bytes", value))
-    if isinstance(value, enum.Enum):
-        return value.value
-    if isinstance(value, str):
-        return value
-    if isinstance(value, int):
-        if abs(value) > MAX_INTEGER:
-            raise MalformedRecord("an integer exceeds what JSON carries exactly")
-        return value
-    if isinstance(value, bytes):
-        return b64encode(value)
-    if isinstance(value, tuple | list):
-        return [to_json(item) for item in value]
-    if isinstance(value, dict | types.MappingProxyType | Mapping):
-        return {str(key): to_json(item) for key, item in value.items()}
-    hook = getattr(value, "__to_json__", None)
-    if hook is not None:
-        return hook()
-    if dataclasses.is_dataclass(value) and not isinstance(value, type):
-        members = {name: to_json(getattr(value, name)) for name in _names(kind)}
-        name = record_type(kind)
-        return {"type": name, **members} if name else members
-    raise MalformedRecord(f"a {kind.__name__} cannot travel in a record")
+    return _ENCODERS[type(value)](value)
 
 
 def from_json(kind: type[T], value: Any) -> T:
     """The opposite of `to_json`, for a value already parsed. Raises `MalformedRecord`."""
-    return typing.cast("T", _decode(kind, value, kind.__name__))
+    return typing.cast("T", _decoder(typing.cast("Any", kind))(value, kind.__name__))
 
 
 def record_type(kind: type) -> str | None:
@@ -126,99 +110,191 @@ def b64decode(text: str) -> bytes:
 
 
 @cache
-def _names(kind: Any) -> tuple[str, ...]:
-    return tuple(field.name for field in dataclasses.fields(kind))
-
-
-@cache
 def hints(kind: type) -> dict[str, Any]:
     """The resolved types of the fields of a record class."""
     resolved = typing.get_type_hints(kind)
     return {field.name: resolved[field.name] for field in dataclasses.fields(kind)}
 
 
-def _decode(hint: Any, value: Any, where: str) -> Any:
+class _Encoders(dict[type, Callable[[Any], Any]]):
+    """How the values of each type become JSON, found once for each type."""
+
+    def __missing__(self, kind: type) -> Callable[[Any], Any]:
+        self[kind] = encoder = _encoder(kind)
+        return encoder
+
+
+_ENCODERS = _Encoders()
+
+
+def _encoder(kind: Any) -> Callable[[Any], Any]:  # noqa: PLR0911 (one line a type)
+    if issubclass(kind, enum.Enum):
+        return lambda value: value.value
+    if issubclass(kind, str | bool | types.NoneType):
+        return lambda value: value
+    if issubclass(kind, int):
+        return _exact
+    if issubclass(kind, bytes):
+        return b64encode
+    if issubclass(kind, tuple | list):
+        return lambda value: [_ENCODERS[type(item)](item) for item in value]
+    if issubclass(kind, Mapping):
+        return lambda value: {str(key): _ENCODERS[type(item)](item) for key, item in value.items()}
+    if hasattr(kind, "__to_json__"):
+        return lambda value: value.__to_json__()
+    if dataclasses.is_dataclass(kind):
+        return _record_encoder(kind)
+    raise MalformedRecord(f"a {kind.__name__} cannot travel in a record")
+
+
+def _record_encoder(kind: Any) -> Callable[[Any], Any]:
+    names = tuple(field.name for field in dataclasses.fields(kind))
+    name = record_type(kind)
+    typed = {} if name is None else {"type": name}
+
+    def encode_record(value: Any) -> dict[str, Any]:
+        members = dict(typed)
+        for name in names:
+            member = getattr(value, name)
+            members[name] = _ENCODERS[type(member)](member)
+        return members
+
+    return encode_record
+
+
+def _exact(value: int) -> int:
+    if abs(value) > MAX_INTEGER:
+        raise MalformedRecord("an integer exceeds what JSON carries exactly")
+    return value
+
+
+Decoder = Callable[[Any, str], Any]
+"""From a JSON value, and where it stands, to a value of one type. Raises `MalformedRecord`."""
+
+
+@cache
+def _decoder(hint: Any) -> Decoder:
     supertype = getattr(hint, "__supertype__", None)
     if supertype is not None:
-        return _check_new_type(hint, _decode(supertype, value, where), where)
+        return _new_type_decoder(hint, _decoder(supertype))
     origin = get_origin(hint)
     if origin in (typing.Union, types.UnionType):
-        return _decode_optional(hint, value, where)
+        return _union_decoder(hint)
     if origin is Literal:
-        return _expect(value in get_args(hint) and type(value) in {type(a) for a in get_args(hint)}, value, where)
+        known = frozenset((type(choice), choice) for choice in get_args(hint))
+        kinds = {kind for kind, _ in known}
+        return lambda value, where: _expect(type(value) in kinds and (type(value), value) in known, value, where)
     if origin is tuple:
-        item = get_args(hint)[0]
-        _expect(isinstance(value, list), value, where)
-        return tuple(_decode(item, element, f"{where}[{index}]") for index, element in enumerate(value))
+        return _tuple_decoder(_decoder(get_args(hint)[0]))
     if origin is not None and issubclass(origin, Mapping):
-        _expect(isinstance(value, dict), value, where)
-        item = get_args(hint)[1]
-        return types.MappingProxyType({key: _decode(item, element, f"{where}.{key}") for key, element in value.items()})
-    return _decode_plain(hint, value, where)
+        return _mapping_decoder(_decoder(get_args(hint)[1]))
+    return _plain_decoder(hint)
 
 
-def _decode_plain(hint: Any, value: Any, where: str) -> Any:
+def _plain_decoder(hint: Any) -> Decoder:  # noqa: PLR0911 (one line a type)
     if hint is bytes:
-        _expect(isinstance(value, str), value, where)
-        return b64decode(value)
+        return lambda value, where: b64decode(_expect(type(value) is str, value, where))
     if hint is bool or hint is str:
-        return _expect(type(value) is hint, value, where)
+        return lambda value, where: _expect(type(value) is hint, value, where)
     if hint is int:
-        return _expect(type(value) is int and abs(value) <= MAX_INTEGER, value, where)
+        return lambda value, where: _expect(type(value) is int and abs(value) <= MAX_INTEGER, value, where)
     if isinstance(hint, type) and issubclass(hint, enum.Enum):
+        return _enum_decoder(hint)
+    if hasattr(hint, "__from_json__"):
+        return typing.cast("Decoder", hint.__from_json__)
+    if dataclasses.is_dataclass(hint):
+        return _record_decoder(hint)
+    return _decode_nothing
+
+
+def _record_decoder(kind: Any) -> Decoder:
+    name = record_type(kind)
+    decoders: dict[str, Decoder] = {}  # filled when it is first used, since a record may hold its own kind
+
+    def decode_record(value: Any, where: str) -> Any:
+        _expect(isinstance(value, dict), value, where)
+        if name is not None and value.get("type") != name:
+            raise MalformedRecord(
+                f"{where} is not a {name}", detail="type", remedy="Another type or an unknown version."
+            )
+        if not decoders:
+            decoders.update({key: _decoder(hint) for key, hint in hints(kind).items()})
+        members = value.keys() if name is None else value.keys() - {"type"}
+        if members != decoders.keys():
+            raise _another_shape(members, decoders.keys(), where)
+        fields = {key: decoder(value[key], f"{where}.{key}") for key, decoder in decoders.items()}
+        try:
+            return kind(**fields)
+        except (ValueError, TypeError) as error:
+            raise MalformedRecord(f"{where}: {error}") from None
+
+    return decode_record
+
+
+def _another_shape(members: AbstractSet[str], known: AbstractSet[str], where: str) -> MalformedRecord:
+    unknown, missing = sorted(members - known), sorted(known - members)
+    if unknown:
+        return MalformedRecord(f"{where} has the unknown member {unknown[0][:64]!r}", detail="unknown member")
+    return MalformedRecord(f"{where} lacks the member {missing[0]!r}", detail="missing member")
+
+
+def _tuple_decoder(item: Decoder) -> Decoder:
+    def decode_tuple(value: Any, where: str) -> Any:
+        _expect(isinstance(value, list), value, where)
+        return tuple(item(element, f"{where}[{index}]") for index, element in enumerate(value))
+
+    return decode_tuple
+
+
+def _mapping_decoder(item: Decoder) -> Decoder:
+    def decode_mapping(value: Any, where: str) -> Any:
+        _expect(isinstance(value, dict), value, where)
+        return types.MappingProxyType({key: item(element, f"{where}.{key}") for key, element in value.items()})
+
+    return decode_mapping
+
+
+def _enum_decoder(hint: Any) -> Decoder:
+    def decode_enum(value: Any, where: str) -> Any:
         try:
             return hint(value)
         except ValueError:
             raise MalformedRecord(f"{where} has a value that it cannot have") from None
-    if hasattr(hint, "__from_json__"):
-        return hint.__from_json__(value, where)
-    if dataclasses.is_dataclass(hint):
-        return _decode_record(hint, value, where)
+
+    return decode_enum
+
+
+def _union_decoder(hint: Any) -> Decoder:
+    """A union of plain types, such as str | int: the JSON type decides."""
+    optional = type(None) in get_args(hint)
+    options = [_decoder(option) for option in get_args(hint) if option is not type(None)]
+
+    def decode_union(value: Any, where: str) -> Any:
+        if value is None and optional:
+            return None
+        if len(options) == 1:
+            return options[0](value, where)
+        for option in options:
+            with contextlib.suppress(MalformedRecord):
+                return option(value, where)
+        raise MalformedRecord(f"{where} has a value of the wrong type")
+
+    return decode_union
+
+
+def _new_type_decoder(hint: Any, inner: Decoder) -> Decoder:
+    def decode_new_type(value: Any, where: str) -> Any:
+        found = inner(value, where)
+        check = NEW_TYPES.get(hint.__name__)
+        if check is None or not check(found):
+            raise MalformedRecord(f"{where} is not a {hint.__name__}")
+        return found
+
+    return decode_new_type
+
+
+def _decode_nothing(_: Any, where: str) -> Any:
     raise MalformedRecord(f"{where} is of a type that cannot travel")
-
-
-def _decode_record(kind: Any, value: Any, where: str) -> Any:
-    _expect(isinstance(value, dict), value, where)
-    members = dict(value)
-    name = record_type(kind)
-    if name is not None:
-        found = members.pop("type", None)
-        if found != name:
-            raise MalformedRecord(
-                f"{where} is not a {name}", detail="type", remedy="Another type or an unknown version."
-            )
-    known = hints(kind)
-    unknown, missing = sorted(members.keys() - known.keys()), sorted(known.keys() - members.keys())
-    if unknown:
-        raise MalformedRecord(f"{where} has the unknown member {unknown[0][:64]!r}", detail="unknown member")
-    if missing:
-        raise MalformedRecord(f"{where} lacks the member {missing[0]!r}", detail="missing member")
-    fields = {key: _decode(hint, members[key], f"{where}.{key}") for key, hint in known.items()}
-    try:
-        return kind(**fields)
-    except (ValueError, TypeError) as error:
-        raise MalformedRecord(f"{where}: {error}") from None
-
-
-def _decode_optional(hint: Any, value: Any, where: str) -> Any:
-    options = [option for option in get_args(hint) if option is not type(None)]
-    if value is None and type(None) in get_args(hint):
-        return None
-    if len(options) == 1:
-        return _decode(options[0], value, where)
-    for option in options:  # a union of plain types, such as str | int: the JSON type decides
-        try:
-            return _decode(option, value, where)
-        except MalformedRecord:
-            continue
-    raise MalformedRecord(f"{where} has a value of the wrong type")
-
-
-def _check_new_type(hint: Any, value: Any, where: str) -> Any:
-    check = NEW_TYPES.get(hint.__name__)
-    if check is None or not check(value):
-        raise MalformedRecord(f"{where} is not a {hint.__name__}")
-    return hint(value)
 
 
 def _expect(condition: bool, value: Any, where: str) -> Any:  # noqa: FBT001 (an assertion)

@@ -128,6 +128,10 @@ class GrantSummary:
     context: GrantContext
     sealed: Digest
 
+    @property
+    def digest(self) -> Digest:
+        return digest_record(self)
+
 
 @dataclass(frozen=True, slots=True)
 class Grant:
@@ -146,7 +150,7 @@ class Grant:
 
     @property
     def digest(self) -> Digest:
-        return digest_record(self.summary)
+        return self.summary.digest
 
 
 @dataclass(frozen=True, slots=True)

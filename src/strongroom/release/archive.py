@@ -18,7 +18,7 @@ from strongroom.records.audit import AuditPage, AuditQuery, KeptDecision, Logged
 from strongroom.records.digest import Digest
 from strongroom.records.envelope import Envelope
 from strongroom.records.evidence import Collateral, EvidenceBundle
-from strongroom.records.release import Grant, Leaf, renewal_purpose
+from strongroom.records.release import GrantSummary, Leaf, renewal_purpose
 from strongroom.release.log import Log
 from strongroom.release.stores.port import Reader, Transaction
 
@@ -48,12 +48,11 @@ class Archive:
     def __init__(self, log: Log, *, days: int = KEEP_DAYS) -> None:
         self._log, self._days = log, days
 
-    def prepare(self, bundle: EvidenceBundle, token: str, grants: tuple[Envelope, ...]) -> Kept | None:
+    def prepare(self, bundle: EvidenceBundle, token: str, outlines: tuple[GrantSummary, ...]) -> Kept | None:
         """What is to be kept of a yes; done before its transaction, which is short."""
         if not self._days:
             return None
         collateral = _encoded(bundle.collateral)
-        outlines = tuple(codec.decode(Grant, grant.payload).summary for grant in grants)
         return Kept(codec.encode(KeptDecision(token, bundle.evidence, collateral[0], outlines)), collateral)
 
     def keep(self, transaction: Transaction, position: int, kept: Kept | None, *, now: int) -> None:

@@ -52,6 +52,7 @@ from strongroom.release.cells import Cells
 from strongroom.release.challenges import Challenger
 from strongroom.release.decisions import (
     Appraiser,
+    Facts,
     Judge,
     Yes,
     release_facts,
@@ -126,11 +127,12 @@ class Broker:
         `MalformedEvidence` for bytes that do not parse, `WitnessesUnavailable` for a yes that too few witnesses signed.
         """
 
-        def judge(request: ReleaseRequest) -> Yes:
-            facts = self.store.read(lambda reader: release_facts(reader, request))
-            return self._to_keep(self._judge.release(request, facts, now=now), request)
+        def judge(request: ReleaseRequest, facts: Facts) -> Yes:
+            return self._judge.release(request, facts, now=now)
 
-        return self.witnessed(self._attempt(body, ReleaseRequest, lambda _: PURPOSE_RELEASE, judge, now=now))
+        return self.witnessed(
+            self._attempt(body, ReleaseRequest, lambda _: PURPOSE_RELEASE, release_facts, judge, now=now)
+        )
 
     def renew(self, lease_id: str, body: bytes, *, now: int) -> ReleaseAnswer:
         """Answer the bytes of a `RenewalRequest` for the lease `lease_id`.
@@ -143,11 +145,13 @@ class Broker:
                 raise ReleaseRefused("this request is for another lease", detail="lease.id")
             return renewal_purpose(lease_id)
 
-        def judge(request: RenewalRequest) -> Yes:
-            facts = self.store.read(lambda reader: renewal_facts(reader, request, now=now))
-            return self._to_keep(self._judge.renewal(request, facts, now=now), request)
+        def facts(reader: Reader, request: RenewalRequest) -> Facts:
+            return renewal_facts(reader, request, now=now)
 
-        return self.witnessed(self._attempt(body, RenewalRequest, purpose, judge, now=now))
+        def judge(request: RenewalRequest, facts: Facts) -> Yes:
+            return self._judge.renewal(request, facts, now=now)
+
+        return self.witnessed(self._attempt(body, RenewalRequest, purpose, facts, judge, now=now))
 
     def post_receipts(self, envelope: Envelope, *, now: int) -> LogProof:
         """Log the Merkle root of receipts made under a live lease, signed by its receipt key.
@@ -208,7 +212,8 @@ class Broker:
         body: bytes,
         kind: type[_R],
         purpose: Callable[[_R], str],
-        judge: Callable[[_R], Yes],
+        facts: Callable[[Reader, _R], Facts],
+        judge: Callable[[_R, Facts], Yes],
         *,
         now: int,
     ) -> ReleaseAnswer:
@@ -216,25 +221,34 @@ class Broker:
         if len(body) > MAX_EVIDENCE_BYTES:
             raise MalformedRecord(f"a request of {len(body)} bytes exceeds the limit of {MAX_EVIDENCE_BYTES}")
         name = digest_bytes(frame(kind.TYPE, body))
-        kept = self.store.read(lambda reader: reader.answer(name, now))
-        if kept is not None:
-            return _give(kept)
         request = codec.decode(kind, body)
-        challenge = request.challenge
-        self._challenger.check(challenge, purpose(request), now=now)
-        if self._witnesses is not None:
-            self._witnesses.check_ready()
+
+        def look(reader: Reader) -> StoredAnswer | Facts | StrongroomError:
+            kept = reader.answer(name, now)
+            if kept is not None:
+                return kept
+            self._challenger.check(request.challenge, purpose(request), now=now)
+            if self._witnesses is not None:
+                self._witnesses.check_ready()
+            try:
+                _check_unused(reader, request.challenge)
+                return facts(reader, request)
+            except (Refused, Unreadable) as error:
+                return error
+
+        found = self.store.read(look)
+        if isinstance(found, StoredAnswer):
+            return _give(found)
         outcome: Yes | StrongroomError
         try:
-            self.store.read(lambda reader: _check_unused(reader, challenge))
-            outcome = judge(request)
+            outcome = self._to_keep(judge(request, found), request) if isinstance(found, Facts) else found
         except (Refused, Unreadable) as error:
             outcome = error
         return _give(self.store.write(lambda transaction: self._conclude(transaction, name, request, outcome, now=now)))
 
     def _conclude(
         self, transaction: Transaction, name: Digest, request: Request, outcome: Yes | StrongroomError, *, now: int
-    ) -> StoredAnswer:
+    ) -> StoredAnswer | ReleaseAnswer:
         """The transaction of one attempt; whatever comes of it, the nonce is consumed."""
         kept = transaction.answer(name, now)
         if kept is not None:  # the same bytes, answered while these were judged
@@ -243,15 +257,21 @@ class Broker:
         challenge = request.challenge
         if not transaction.consume(CHALLENGES, challenge.nonce, challenge.expires):
             return self._refuse(transaction, NonceReused("this challenge was answered before"), request, now=now)
+        answer = self._decide(transaction, request, outcome, now=now)
+        kept = answer if isinstance(answer, StoredAnswer) else StoredAnswer(True, codec.encode(answer))
+        transaction.keep_answer(name, kept, now + RETRY_SECONDS)
+        return answer
+
+    def _decide(
+        self, transaction: Transaction, request: Request, outcome: Yes | StrongroomError, *, now: int
+    ) -> StoredAnswer | ReleaseAnswer:
+        """A yes, unless something changed meanwhile, or a no, written down."""
         if isinstance(outcome, Yes):
             try:
-                answer = StoredAnswer(True, codec.encode(self._grant(transaction, request, outcome, now=now)))
+                return self._grant(transaction, request, outcome, now=now)
             except Refused as error:
-                answer = self._refuse(transaction, error, request, now=now)
-        else:
-            answer = self._refuse(transaction, outcome, request, now=now)
-        transaction.keep_answer(name, answer, now + RETRY_SECONDS)
-        return answer
+                outcome = error
+        return self._refuse(transaction, outcome, request, now=now)
 
     def _grant(self, transaction: Transaction, request: Request, yes: Yes, *, now: int) -> ReleaseAnswer:
         """Write a yes down. Raises `Refused` only before the first write."""
@@ -269,7 +289,7 @@ class Broker:
 
     def _to_keep(self, yes: Yes, request: Request) -> Yes:
         """The same, with what the archive will keep of it."""
-        return dataclasses.replace(yes, kept=self.archive.prepare(request.bundle, yes.token, yes.grants))
+        return dataclasses.replace(yes, kept=self.archive.prepare(request.bundle, yes.token, yes.outlines))
 
     def _refuse(self, transaction: Transaction, error: StrongroomError, request: Request, *, now: int) -> StoredAnswer:
         unlogged = self._refusals.take(now)
@@ -296,7 +316,9 @@ def _check_unused(reader: Reader, challenge: Challenge) -> None:
         raise NonceReused("this challenge was answered before")
 
 
-def _give(answer: StoredAnswer) -> ReleaseAnswer:
+def _give(answer: StoredAnswer | ReleaseAnswer) -> ReleaseAnswer:
+    if isinstance(answer, ReleaseAnswer):
+        return answer
     if not answer.released:
         raise from_problem(answer.body, 403)
     return codec.decode(ReleaseAnswer, answer.body)

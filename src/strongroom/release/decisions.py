@@ -22,13 +22,14 @@ from strongroom.appraisal.policies import open_policy
 from strongroom.errors import ReleaseRefused
 from strongroom.records.digest import Digest
 from strongroom.records.envelope import Envelope
-from strongroom.records.evidence import Evidence, EvidenceBundle
+from strongroom.records.evidence import EvidenceBundle
 from strongroom.records.policy import Policy
 from strongroom.records.release import (
     Challenge,
     Edition,
     Grant,
     GrantContext,
+    GrantSummary,
     Leaf,
     Lease,
     ReleaseRequest,
@@ -70,6 +71,7 @@ class Yes:
     seconds: int
     token: str
     grants: tuple[Envelope, ...]
+    outlines: tuple[GrantSummary, ...]
     leaf: Leaf
     kept: Kept | None = None
 
@@ -142,19 +144,21 @@ class Judge:
             now=now,
             seconds=seconds,
         )
-        grants = self._grants(request, facts, lease, seconds)
+        grants = self._grants(request, facts, lease, seconds, evidence=verdict.evidence)
+        outlines = tuple(grant.summary for grant in grants)
         leaf = leaves.decided(
             leaves.RELEASE,
             lease,
             time=now,
-            evidence=evidence.digest,
+            evidence=verdict.evidence,
             token=token,
             level=verdict.level,
             seconds=seconds,
             policies=[policy.digest for policy in facts.policies],
-            grants=[grant.digest for grant in grants],
+            grants=[outline.digest for outline in outlines],
         )
-        return Yes(facts, lease, seconds, token, tuple(sign_grant(grant, self._keys.signing) for grant in grants), leaf)
+        signed = tuple(sign_grant(grant, self._keys.signing) for grant in grants)
+        return Yes(facts, lease, seconds, token, signed, outlines, leaf)
 
     def renewal(self, request: RenewalRequest, facts: Facts, *, now: int) -> Yes:
         """The answer to a worker's fresh proof for a lease it has. Raises as `release` does."""
@@ -168,13 +172,13 @@ class Judge:
             leaves.RENEWAL,
             lease,
             time=now,
-            evidence=evidence.digest,
+            evidence=verdict.evidence,
             token=token,
             level=verdict.level,
             seconds=seconds,
             policies=[policy.digest for policy in facts.policies],
         )
-        return Yes(facts, lease, seconds, token, (), leaf)
+        return Yes(facts, lease, seconds, token, (), (), leaf)
 
     def _appraise(
         self, bundle: EvidenceBundle, challenge: Challenge, facts: Facts, *, now: int
@@ -195,16 +199,18 @@ class Judge:
         ]
         return policies, verdicts[0]
 
-    def _grants(self, request: ReleaseRequest, facts: Facts, lease: Lease, seconds: int) -> list[Grant]:
+    def _grants(
+        self, request: ReleaseRequest, facts: Facts, lease: Lease, seconds: int, *, evidence: Digest
+    ) -> list[Grant]:
         digests = {policy.id: policy.digest for policy in facts.policies}
-        evidence: Evidence = request.bundle.evidence
+        keyset = request.bundle.evidence.keyset
         grants = []
         for wanted, key in zip(request.keys, facts.keys, strict=True):
             context = GrantContext(
                 nonce=request.challenge.nonce,
                 keyset=lease.keyset,
                 statement=lease.statement,
-                evidence=evidence.digest,
+                evidence=evidence,
                 policy=digests[key.policy_id],
                 key_id=key.id,
                 use=wanted.use,
@@ -214,7 +220,7 @@ class Judge:
                 lease_seconds=seconds,
                 expires=lease.expires,
             )
-            grants.append(seal_grant(self._ring.unwrap(key, wanted.wrapped), context, evidence.keyset.release))
+            grants.append(seal_grant(self._ring.unwrap(key, wanted.wrapped), context, keyset.release))
         return grants
 
     def _token(self, verdict: Verdict) -> str:

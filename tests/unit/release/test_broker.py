@@ -1,5 +1,7 @@
 import dataclasses
+import sqlite3
 import threading
+from contextlib import closing
 
 import pytest
 
@@ -371,9 +373,9 @@ def test_what_was_forgotten_leaves_no_rows_behind(world, worker):
         world.release(world.request(worker, wrapped))
         world.now += 1000
     world.release(world.request(worker, wrapped))
-    with world.store._engine.connect() as connection:
+    with closing(sqlite3.connect(world.store._path)) as connection:
         counts = ("select count(*) from nonces", "select count(*) from answers")
-        rows = [connection.exec_driver_sql(count).scalar() for count in counts]
+        rows = [connection.execute(count).fetchone()[0] for count in counts]
     assert rows == [1, 1]
 
 

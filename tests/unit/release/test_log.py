@@ -1,3 +1,6 @@
+import sqlite3
+from contextlib import closing
+
 import pytest
 
 from strongroom.errors import LogInvalid, StoreUnavailable, UsageError
@@ -77,11 +80,8 @@ def test_a_new_start_goes_on_with_the_same_tree(world):
 )
 def test_a_log_that_was_changed_in_the_database_is_noticed_at_the_start(world, change):
     append(world, leaf(1), leaf(2), leaf(3))
-    with (
-        world.store._engine.connect().execution_options(strongroom_begin="IMMEDIATE") as connection,
-        connection.begin(),
-    ):
-        connection.exec_driver_sql(change)
+    with closing(sqlite3.connect(world.store._path)) as connection, connection:
+        connection.execute(change)
     fresh = Log(world.broker.identity.log_origin, world.keys.log)
     with pytest.raises(StoreUnavailable, match="does not match"):
         fresh.open(world.store)

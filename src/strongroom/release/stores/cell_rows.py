@@ -15,14 +15,15 @@ from strongroom.records.cell import Cell, CellKind
 from strongroom.records.digest import Digest
 from strongroom.records.release import LeaseState
 from strongroom.release.stores.cells import KeyUses
+from strongroom.release.stores.rows import Rows
 from strongroom.release.stores.schema import CellAsks, Cells, KeyLimits, Leases
+from strongroom.release.stores.statements import Statement
+
+_KEY_USES = Statement(sa.select(KeyLimits).where(KeyLimits.c.key_id == sa.bindparam("id")))
 
 
-class CellRows:
+class CellRows(Rows):
     """`CellTransaction` over one connection."""
-
-    def __init__(self, connection: sa.Connection) -> None:
-        self._connection = connection
 
     def cell(self, cell_id: str) -> Cell | None:
         row = self._connection.execute(sa.select(Cells).where(Cells.c.id == cell_id)).first()
@@ -43,37 +44,34 @@ class CellRows:
             "changes": cell.changes,
             "created": cell.created,
         }
-        return self._execute(insert(Cells).values(values).on_conflict_do_nothing()) == 1
+        return self._changed(insert(Cells).values(values).on_conflict_do_nothing()) == 1
 
     def change_cell(self, before: Cell, after: Cell) -> bool:
         unchanged = sa.and_(Cells.c.id == before.id, Cells.c.value == before.value, Cells.c.changes == before.changes)
         values = {"value": after.value, "digest": after.digest, "changes": after.changes}
-        return self._execute(sa.update(Cells).where(unchanged).values(values)) == 1
+        return self._changed(sa.update(Cells).where(unchanged).values(values)) == 1
 
     def cell_asked(self, lease_id: str, nonce: bytes) -> bool:
         asked = sa.and_(CellAsks.c.lease_id == lease_id, CellAsks.c.nonce == nonce)
         return self._connection.execute(sa.select(CellAsks.c.nonce).where(asked)).first() is not None
 
     def cell_ask(self, lease_id: str, nonce: bytes) -> bool:
-        return self._execute(insert(CellAsks).values(lease_id=lease_id, nonce=nonce).on_conflict_do_nothing()) == 1
+        return self._changed(insert(CellAsks).values(lease_id=lease_id, nonce=nonce).on_conflict_do_nothing()) == 1
 
     def forget_cell_asks(self, now: int) -> None:
         held = sa.and_(Leases.c.state == LeaseState.ACTIVE.value, Leases.c.expires > now)
-        self._execute(sa.delete(CellAsks).where(CellAsks.c.lease_id.not_in(sa.select(Leases.c.id).where(held))))
+        self._changed(sa.delete(CellAsks).where(CellAsks.c.lease_id.not_in(sa.select(Leases.c.id).where(held))))
 
     def key_uses(self, key_id: str) -> KeyUses | None:
-        row = self._connection.execute(sa.select(KeyLimits).where(KeyLimits.c.key_id == key_id)).first()
+        row = self._connection.execute(_KEY_USES, {"id": key_id}).first()
         return None if row is None else KeyUses(row.limit, row.used)
 
     def limit_key(self, key_id: str, limit: int) -> None:
-        self._execute(sa.insert(KeyLimits).values(key_id=key_id, limit=limit, used=0))
+        self._changed(sa.insert(KeyLimits).values(key_id=key_id, limit=limit, used=0))
 
     def use_key(self, key_id: str, times: int) -> bool:
         allowed = sa.and_(KeyLimits.c.key_id == key_id, KeyLimits.c.used + times <= KeyLimits.c.limit)
-        return self._execute(sa.update(KeyLimits).where(allowed).values(used=KeyLimits.c.used + times)) == 1
-
-    def _execute(self, statement: Any) -> int:
-        return int(self._connection.execute(statement).rowcount)
+        return self._changed(sa.update(KeyLimits).where(allowed).values(used=KeyLimits.c.used + times)) == 1
 
 
 def _cell(row: Any) -> Cell:

@@ -169,8 +169,7 @@ def test_many_threads_write_one_after_the_other(store):
 
 
 def test_every_commit_is_durable_by_itself(store):
-    with store._engine.connect() as connection:
-        values = [connection.exec_driver_sql(f"PRAGMA {name}").scalar() for name in ("journal_mode", "synchronous")]
+    values = [store._writer.execute(f"PRAGMA {name}").fetchone()[0] for name in ("journal_mode", "synchronous")]
     assert values == ["wal", 2]
 
 
