@@ -77,8 +77,9 @@ def _overall(verdict: Verdict) -> int:
 
 
 def _tier(checks: list[Check], level: Level) -> int:
-    if not checks or any(check.status is Status.NOT_RUN for check in checks):
-        return CONTRAINDICATED if any(check.status is Status.FAIL for check in checks) else NONE
-    if any(check.status is Status.FAIL for check in checks):
+    statuses = {check.status for check in checks}
+    if Status.FAIL in statuses:
         return CONTRAINDICATED
+    if not statuses or Status.NOT_RUN in statuses:
+        return NONE
     return AFFIRMING if level in (Level.CONFIDENTIAL, Level.MEASURED) else WARNING

@@ -33,6 +33,7 @@ MAX_BYTES = 4 * 1024 * 1024
 MAX_DEPTH = 24
 MAX_INTEGER = 2**53 - 1
 UTF16_UNIT = 2
+_URL_SAFE = bytes.maketrans(b"+/", b"-_")
 _CANONICAL = json.JSONEncoder(ensure_ascii=False, sort_keys=True, separators=(",", ":"), check_circular=False)
 
 
@@ -95,7 +96,7 @@ def record_type(kind: type) -> str | None:
 
 def b64encode(data: bytes) -> str:
     """Base64url without padding (RFC 4648 section 5)."""
-    return base64.urlsafe_b64encode(data).rstrip(b"=").decode("ascii")
+    return binascii.b2a_base64(data, newline=False).translate(_URL_SAFE, b"=").decode("ascii")
 
 
 def b64decode(text: str) -> bytes:
@@ -125,6 +126,8 @@ class _Encoders(dict[type, Callable[[Any], Any]]):
 
 
 _ENCODERS = _Encoders()
+_PLAIN = frozenset({str, bool, types.NoneType})
+"""Types whose values are JSON already; most members are."""
 
 
 def _encoder(kind: Any) -> Callable[[Any], Any]:  # noqa: PLR0911 (one line a type)
@@ -139,7 +142,9 @@ def _encoder(kind: Any) -> Callable[[Any], Any]:  # noqa: PLR0911 (one line a ty
     if issubclass(kind, tuple | list):
         return lambda value: [_ENCODERS[type(item)](item) for item in value]
     if issubclass(kind, Mapping):
-        return lambda value: {str(key): _ENCODERS[type(item)](item) for key, item in value.items()}
+        return lambda value: {
+            str(key): item if type(item) in _PLAIN else _ENCODERS[type(item)](item) for key, item in value.items()
+        }
     if hasattr(kind, "__to_json__"):
         return lambda value: value.__to_json__()
     if dataclasses.is_dataclass(kind):
@@ -156,7 +161,8 @@ def _record_encoder(kind: Any) -> Callable[[Any], Any]:
         members = dict(typed)
         for name in names:
             member = getattr(value, name)
-            members[name] = _ENCODERS[type(member)](member)
+            member_kind = type(member)
+            members[name] = member if member_kind in _PLAIN else _ENCODERS[member_kind](member)
         return members
 
     return encode_record
