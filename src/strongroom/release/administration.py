@@ -20,7 +20,7 @@ from strongroom.release.keys import KeyRing, open_at_broker
 from strongroom.release.log import Log
 from strongroom.release.state import BrokerKeys
 from strongroom.release.stores.port import KeyState, Reader, Store, StoredKey, StoredPolicy, Transaction
-from strongroom.release.wire import KeyInfo, PolicyInfo, WrapContext, WrapRequest, check_name
+from strongroom.release.wire import KeyInfo, PolicyInfo, WrapContext, WrapRequest, check_name, check_same_tenant
 
 
 class Administration:
@@ -70,7 +70,8 @@ class Administration:
         """
         if max_uses is not None and max_uses < 1:
             raise UsageError("a key is released once or more", remedy="Give --uses a number above 0, or leave it out.")
-        key = self._ring.create(check_name(key_id), check_name(policy_id), now=now)
+        check_same_tenant(check_name(key_id), check_name(policy_id))
+        key = self._ring.create(key_id, policy_id, now=now)
 
         def put(transaction: Transaction) -> None:
             if not transaction.put_key(key):

@@ -43,6 +43,7 @@ from strongroom.release.wire import (
     MAX_SMALL_BYTES,
     CellCreation,
     check_name,
+    check_same_tenant,
 )
 
 RETRY_SECONDS = 60
@@ -84,12 +85,14 @@ class Cells:
             raise UsageError("a budget has a limit of 1 or more, a counter none", remedy="Give a budget --limit N.")
         if wanted.output_key is not None and not budget:
             raise UsageError("a counter grants no key", remedy="Name an output key for a budget only.")
+        named = (wanted.cell_id, wanted.policy_id, *(() if wanted.output_key is None else (wanted.output_key,)))
+        check_same_tenant(*map(check_name, named))
         cell = Cell(
-            id=check_name(wanted.cell_id),
+            id=wanted.cell_id,
             kind=wanted.kind,
-            policy_id=check_name(wanted.policy_id),
+            policy_id=wanted.policy_id,
             limit=wanted.limit,
-            output_key=None if wanted.output_key is None else check_name(wanted.output_key),
+            output_key=wanted.output_key,
             value=wanted.limit or 0,
             digest=None,
             changes=0,

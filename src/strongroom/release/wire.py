@@ -5,11 +5,10 @@ Knows: shapes. Does not know: who may say what (`owners`), or what follows from 
 
 from __future__ import annotations
 
-import re
 from dataclasses import dataclass
 from typing import ClassVar
 
-from strongroom.errors import UsageError
+from strongroom.records import names
 from strongroom.records.cell import Cell, CellKind
 from strongroom.records.digest import Digest
 from strongroom.records.release import Edition, Lease
@@ -36,17 +35,7 @@ MAX_ANSWER_BYTES = 4 * 1024 * 1024
 MAX_KEYS_PER_REQUEST = 16
 CELL_NONCE_BYTES = 32
 
-_NAME = re.compile(r"[a-z0-9][a-z0-9._-]{0,63}")
-
-
-def check_name(name: str) -> str:
-    """`name` itself if it can name a key, a policy or a cell. Raises `UsageError`."""
-    if _NAME.fullmatch(name) is None:
-        raise UsageError(
-            "keys, policies and cells are named by 1 to 64 of a-z, 0-9, '.', '_' and '-', the first a letter or digit",
-            remedy="Choose another name.",
-        )
-    return name
+check_name, check_same_tenant, tenant_of = names.check_name, names.check_same_tenant, names.tenant_of
 
 
 @dataclass(frozen=True, slots=True)

@@ -34,7 +34,7 @@ def cell_routes(
     witnessed: Callable[[CellAnswer], CellAnswer],
 ) -> list[Route]:
     """The paths of `cells`; `owned` makes an endpoint that first asks which owner speaks, `witnessed` lets an answer leave."""
-    one = f"{wire.CELLS_PATH}/{{id}}"
+    one = f"{wire.CELLS_PATH}/{{id:path}}"  # TENANT/NAME has a slash
 
     def create(_: Request, body: bytes, who: Digest, now: int) -> Cell:
         return cells.create(codec.decode(wire.CellCreation, body), who=who, now=now)

@@ -52,7 +52,9 @@ def test_a_policy_that_no_owner_signed_is_refused(world):
     assert world.admin.policies() == ()
 
 
-@pytest.mark.parametrize("name", ["", "A", "-a", "a/b", "a b", "x" * 65, "ä", "a\n"])
+@pytest.mark.parametrize(
+    "name", ["", "A", "-a", "/", "a/", "/a", "a/b/c", "a/-b", "a b", "x" * 65, "x/" + "x" * 65, "ä", "a\n"]
+)
 def test_names_are_plain(world, name):
     with pytest.raises(UsageError):
         world.admin.create_key(name, "policy", who=world.who, now=world.now)
@@ -60,6 +62,23 @@ def test_names_are_plain(world, name):
         world.admin.create_key("key", name, who=world.who, now=world.now)
     with pytest.raises(UsageError):
         world.put_policy(policy_id=name)
+
+
+@pytest.mark.parametrize(("key_id", "policy_id"), [("a/key", "policy"), ("key", "a/policy"), ("a/key", "b/policy")])
+def test_a_key_stands_under_a_policy_of_its_own_tenant(world, key_id, policy_id):
+    with pytest.raises(UsageError, match="one tenant"):
+        world.admin.create_key(key_id, policy_id, who=world.who, now=world.now)
+    assert world.admin.keys() == ()
+    assert world.log_size() == 0
+
+
+def test_a_tenant_has_several_policies_and_keys_under_each(world, worker):
+    for policy_id in ("acme/models", "acme/data"):
+        world.put_policy(policy_id=policy_id)
+        world.admin.create_key(f"{policy_id}-key", policy_id, who=world.who, now=world.now)
+    wrapped = world.wrap(key_id="acme/data-key")
+    assert world.release(world.request(worker, wrapped)).grants
+    assert [lease.policy_id for lease in world.admin.leases(now=world.now)] == ["acme/data"]
 
 
 def test_a_key_is_created_once(world):
