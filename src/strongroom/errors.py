@@ -20,6 +20,7 @@
     │   ├── LogInvalid                       a log that shrank, forked or lacks the leaf
     │   │   └── LogSetBack                   a broker's own log, behind or beside what a witness saw of it
     │   ├── NotAuthorised                    an administrator's request without a valid signature
+    │   ├── NotPermitted                     an administrator whose role or tenant does not allow what was asked
     │   └── WorkloadFailed                   what ran inside ended with an error of its own
     ├── UsageError                  exit 2   the caller asked for something that has no meaning
     ├── Unreadable                  exit 3   bytes that are not what they claim to be
@@ -171,7 +172,12 @@ class LogSetBack(LogInvalid):
 
 class NotAuthorised(Refused):
     code = "admin.not_authorised"
-    default_remedy = "Sign the request with a key that the broker knows as its owner's (--identity)."
+    default_remedy = "Sign the request with a key that the broker knows as an administrator's (--identity)."
+
+
+class NotPermitted(Refused):
+    code = "admin.not_permitted"
+    default_remedy = "Ask an administrator whose role allows it, or a root of the broker for that role."
 
 
 class WorkloadFailed(Refused):

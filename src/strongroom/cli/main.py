@@ -16,6 +16,7 @@ from strongroom import errors
 from strongroom.cli import output
 
 COMMANDS = {
+    "administrators": "administrators",
     "audit": "audit",
     "bench": "bench",
     "broker": "broker",

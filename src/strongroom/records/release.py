@@ -225,7 +225,7 @@ class BrokerIdentity:
 class Leaf:
     """One entry of the broker's log: what happened, to which digests, when. No names of people, no secrets.
 
-    `event`: release, refusal, renewal, revocation, policy, key, receipts, cell.
+    `event`: release, refusal, renewal, revocation, policy, key, receipts, cell, administrator.
     """
 
     TYPE: ClassVar[str] = "strongroom/leaf/v1"

@@ -1,21 +1,19 @@
-"""What owners do at a broker: policies, keys, leases. Every act is a leaf of the log, in the transaction of the act.
+"""What administrators do at a broker: policies, keys, leases. Every act is a leaf of the log, in the transaction of the act.
 
-Knows: what each act changes and writes down. Does not know: whether the caller is an owner (`owners`); `who` is the
-owner's fingerprint. All owners may do everything here: roles and namespaces are not covered yet.
+Knows: what each act changes and writes down. Does not know: whether the caller may do it (`roles`); `who` is the
+administrator's fingerprint, which a `Caller` tells only for ids that are theirs.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 
-from cryptography.hazmat.primitives.asymmetric.ec import EllipticCurvePublicKey
-
-from strongroom.appraisal.policies import open_policy
 from strongroom.errors import LeaseEnded, ReleaseRefused, UsageError
 from strongroom.records.digest import Digest
 from strongroom.records.envelope import Envelope
 from strongroom.records.release import Lease, LeaseState, WrappedKey
 from strongroom.release import leases, leaves
+from strongroom.release.administrators import Administrators
 from strongroom.release.keys import KeyRing, open_at_broker
 from strongroom.release.log import Log
 from strongroom.release.state import BrokerKeys
@@ -24,26 +22,28 @@ from strongroom.release.wire import KeyInfo, PolicyInfo, WrapContext, WrapReques
 
 
 class Administration:
-    """The owners' verbs over one store and its log. Each may raise `StoreUnavailable`."""
+    """The administrators' verbs over one store and its log. Each may raise `StoreUnavailable`."""
 
     def __init__(
-        self, store: Store, log: Log, keys: BrokerKeys, ring: KeyRing, *, owners: Sequence[EllipticCurvePublicKey]
+        self, store: Store, log: Log, keys: BrokerKeys, ring: KeyRing, *, administrators: Administrators
     ) -> None:
-        self._store, self._log, self._ring, self._owners = store, log, ring, owners
+        self._store, self._log, self._ring, self._administrators = store, log, ring, administrators
         self._wrapping, self._fingerprint = keys.wrapping, keys.identity.fingerprint
 
     def put_policy(self, envelope: Envelope, *, who: Digest, now: int) -> PolicyInfo:
-        """Take a policy that an owner signed; the same policy once more changes nothing.
+        """Take a policy that an owner of its tenant signed; the same policy once more changes nothing.
 
         Raises `SignatureInvalid`, `MalformedRecord`, or `ReleaseRefused` for a version that is not newer.
         """
-        policy = open_policy(envelope, self._owners)
+        policy, digest = self._administrators.open_policy(envelope.to_bytes())
         check_name(policy.id)
-        stored = StoredPolicy(policy.id, policy.version, policy.digest, envelope.to_bytes())
+        stored = StoredPolicy(policy.id, policy.version, digest, envelope.to_bytes())
 
         def put(transaction: Transaction) -> None:
+            self._administrators.check_signed([stored])
             newest = transaction.policy(stored.id)
             if newest is not None and (newest.version, newest.digest) == (stored.version, stored.digest):
+                self._administrators.check_signed([newest])  # where its signer was removed, this version has ended
                 return
             if not transaction.put_policy(stored):
                 raise ReleaseRefused(
@@ -143,6 +143,11 @@ class Administration:
     def leases(self, *, now: int) -> tuple[Lease, ...]:
         """All leases, with the state that each has at `now`."""
         return tuple(leases.at(stored.lease, now) for stored in self._store.read(lambda reader: reader.leases()))
+
+    def held(self, lease_id: str) -> tuple[str, ...]:
+        """The keys that a lease holds, by id; none where there is no such lease."""
+        stored = self._store.read(lambda reader: reader.lease(lease_id))
+        return stored.lease.key_ids if stored else ()
 
     def revoke_lease(self, lease_id: str, *, who: Digest, now: int) -> tuple[Lease, ...]:
         """End one lease now; its worker learns it at its next renewal. Raises `LeaseEnded` if it is not active."""

@@ -1,6 +1,6 @@
 """What is kept of decisions for those who audit them: token, evidence, collateral, the released keys in outline.
 
-Knows: what is kept, for how long, and how it is given out in bounded pages. Does not know: who may ask (`owners`), or
+Knows: what is kept, for how long, and how it is given out in bounded pages. Does not know: who may ask (`roles`), or
 how any of it is checked (`audit`). It is written in the transaction of the decision; the same collateral is kept once.
 Refusals are not kept: a flood of bad evidence must not grow the database. Sealed keys are not kept either, only their
 digests, so that nothing here can ever open anything.
@@ -9,7 +9,7 @@ digests, so that nothing here can ever open anything.
 from __future__ import annotations
 
 import functools
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
 from strongroom.errors import LogInvalid, MalformedRecord
@@ -31,7 +31,7 @@ PAGE_BYTES = 1536 * 1024
 """A page ends with the decision that exceeds this; a request has at most 1 MiB, so a page stays below an answer's limit."""
 PREFIX = 5
 """Where policies begin among the digests of a decision's leaf (see `leaves`)."""
-ABOUT_ALL = frozenset({"policy", "key"})
+ABOUT_ALL = frozenset({"policy", "key", "administrator"})
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,8 +60,10 @@ class Archive:
         if kept is not None:
             transaction.keep_decision(position, kept.decision, kept.collateral, now + self._days * DAY)
 
-    def page(self, reader: Reader, query: AuditQuery) -> AuditPage:
+    def page(self, reader: Reader, query: AuditQuery, *, sees: Callable[..., bool]) -> AuditPage:
         """What `query` asks for, from its start on, as far as one page goes.
+
+        Leaves are public; what is kept of a decision is given out where `sees` admits one of the keys of its lease.
 
         Raises `LogInvalid` for a size that the log does not have, `MalformedRecord` for a place outside of it.
         """
@@ -72,7 +74,7 @@ class Archive:
         if not 0 <= query.start <= size:
             raise MalformedRecord(f"a log of {size} entries has no leaf {query.start}")
         end = min(size, query.start + SCANNED_LEAVES)
-        part = _Part(reader)
+        part = _Part(reader, sees)
         for index, data in _wanted(reader, query, end, size):
             if part.is_full:
                 end = index
@@ -91,8 +93,8 @@ class Archive:
 class _Part:
     """A page while it grows."""
 
-    def __init__(self, reader: Reader) -> None:
-        self._reader, self._used = reader, 0
+    def __init__(self, reader: Reader, sees: Callable[..., bool]) -> None:
+        self._reader, self._sees, self._used = reader, sees, 0
         self.leaves: list[LoggedLeaf] = []
         self.collateral: dict[Digest, bytes] = {}
         self.policies: dict[Digest, bytes] = {}
@@ -103,7 +105,7 @@ class _Part:
 
     def add(self, index: int, data: bytes, path: tuple[bytes, ...]) -> None:
         """One more leaf, with what its decision rests on."""
-        kept = self._reader.decision(index)
+        kept = self._kept(index, data)
         self._used += len(data) + len(kept or b"")
         decision = None
         if kept is not None:
@@ -116,6 +118,13 @@ class _Part:
                 if policy.digest not in self.policies:
                     self._put(self.policies, policy.digest, policy.envelope)
         self.leaves.append(LoggedLeaf(index, data, path, decision))
+
+    def _kept(self, index: int, data: bytes) -> bytes | None:
+        kept = self._reader.decision(index)
+        if kept is None:
+            return None
+        lease = self._reader.lease(codec.decode(Leaf, data).subject)
+        return kept if self._sees(*(lease.lease.key_ids if lease else ())) else None
 
     def _put(self, where: dict[Digest, bytes], digest: Digest, body: bytes) -> None:
         where[digest] = body

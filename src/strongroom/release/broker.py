@@ -45,8 +45,9 @@ from strongroom.records.release import (
     RenewalRequest,
     renewal_purpose,
 )
-from strongroom.release import leases, leaves, owners, uses
+from strongroom.release import leases, leaves, uses
 from strongroom.release.administration import Administration
+from strongroom.release.administrators import Administrators
 from strongroom.release.archive import KEEP_DAYS, Archive
 from strongroom.release.cells import Cells
 from strongroom.release.challenges import Challenger
@@ -63,6 +64,7 @@ from strongroom.release.keys import KeyRing
 from strongroom.release.log import Log
 from strongroom.release.problem import from_problem, to_problem
 from strongroom.release.refusals import RefusalBudget
+from strongroom.release.roles import Caller, Verb
 from strongroom.release.state import BrokerKeys
 from strongroom.release.stores.port import Reader, Store, StoredAnswer, StoredLease, Transaction
 from strongroom.release.wire import MAX_EVIDENCE_BYTES, RECEIPTS_PAYLOAD_TYPE, ReceiptsRoot
@@ -81,7 +83,7 @@ _A = TypeVar("_A", ReleaseAnswer, CellAnswer)
 class Broker:
     """One broker over one store. Every method may be called from many threads, and may raise `StoreUnavailable`.
 
-    `owner_keys` sign policies and the owners' requests; an empty list is refused (`UsageError`). `now` is in Unix
+    `owner_keys` are the roots among its administrators; an empty list is refused (`UsageError`). `now` is in Unix
     seconds. What decisions rested on is kept for `keep_days`.
     """
 
@@ -103,12 +105,12 @@ class Broker:
         self.log.open(store)
         self.archive = Archive(self.log, days=keep_days)
         ring = KeyRing(keys.root, self.identity.fingerprint)
-        self.administration = Administration(store, self.log, keys, ring, owners=owner_keys)
-        self._owner_keys = tuple(owner_keys)
+        self.administrators = Administrators(store, self.log, broker=self.identity.fingerprint, roots=owner_keys)
+        self.administration = Administration(store, self.log, keys, ring, administrators=self.administrators)
         self._challenger = Challenger(keys.challenge)
-        self._judge = Judge(keys, ring, appraiser=appraiser, owners=owner_keys)
+        self._judge = Judge(keys, ring, appraiser=appraiser, administrators=self.administrators)
         self._refusals = RefusalBudget()
-        self.cells = Cells(store, self.log, keys, ring, owners=owner_keys, refusals=self._refusals)
+        self.cells = Cells(store, self.log, keys, ring, administrators=self.administrators, refusals=self._refusals)
         self._witnesses: Witnesses | None = None
         self._forgotten = 0
 
@@ -173,24 +175,22 @@ class Broker:
 
         return self._settle(self.store.write(post))
 
-    def authorise(self, token: str, *, method: str, path: str, body: bytes, now: int) -> Digest:
-        """The fingerprint of the owner who signed `token` for this one request. Raises `NotAuthorised`."""
-        who, claims = owners.check_request(
-            token,
-            self._owner_keys,
-            broker=self.identity.fingerprint,
-            method=method,
-            path=path,
-            body=body,
-            now=now,
-        )
+    def authorise(self, token: str, verb: Verb, *, method: str, path: str, body: bytes, now: int) -> Caller:
+        """The administrator who signed `token` for this one request, which is to do `verb`.
+
+        Raises `NotAuthorised`, and `NotPermitted` where their role does not have it.
+        """
+        who, claims = self.administrators.speaking(token, method=method, path=path, body=body, now=now)
         if not self.store.write(lambda transaction: transaction.consume(TOKENS, claims.jti, claims.exp)):
             raise NotAuthorised("this token was used before", detail="jti", remedy="Sign the request anew.")
-        return who
+        return Caller(who, verb)
 
-    def audit(self, query: AuditQuery) -> AuditPage:
-        """One page of the log with what is kept of its decisions. Raises `LogInvalid` or `MalformedRecord`."""
-        return self.store.read(lambda reader: self.archive.page(reader, query))
+    def audit(self, query: AuditQuery, *, sees: Callable[..., bool]) -> AuditPage:
+        """One page of the log with what is kept of its decisions, where `sees` admits the keys of their lease.
+
+        Raises `LogInvalid` or `MalformedRecord`.
+        """
+        return self.store.read(lambda reader: self.archive.page(reader, query, sees=sees))
 
     def close(self) -> None:
         """End the witnesses' rounds, close the store and the root key's token."""
@@ -276,6 +276,7 @@ class Broker:
     def _grant(self, transaction: Transaction, request: Request, yes: Yes, *, now: int) -> ReleaseAnswer:
         """Write a yes down. Raises `Refused` only before the first write."""
         still_holds(transaction, yes.facts, now=now)
+        self.administrators.check_signed(yes.facts.policies)
         leaf = yes.leaf
         if yes.facts.lease is None:
             leaf = leaves.with_uses(leaf, uses.count(transaction, [key.id for key in yes.facts.keys]))

@@ -14,12 +14,8 @@ from __future__ import annotations
 
 import dataclasses
 import re
-from collections.abc import Sequence
 from typing import TypeVar
 
-from cryptography.hazmat.primitives.asymmetric.ec import EllipticCurvePublicKey
-
-from strongroom.appraisal.policies import open_policy
 from strongroom.crypto.signatures import ed25519_public, open_envelope, sign_envelope
 from strongroom.errors import MalformedRecord, NonceReused, Refused, ReleaseRefused, StoreUnavailable, UsageError
 from strongroom.records import codec
@@ -28,6 +24,7 @@ from strongroom.records.digest import Digest, digest_bytes
 from strongroom.records.envelope import Envelope
 from strongroom.records.release import Grant, GrantContext, Lease, Use
 from strongroom.release import leases, leaves, uses
+from strongroom.release.administrators import Administrators
 from strongroom.release.decisions import Facts, check_edition, facts_of, still_holds
 from strongroom.release.grants import seal_grant, sign_grant
 from strongroom.release.keys import KeyRing
@@ -58,7 +55,8 @@ _Q = TypeVar("_Q", Advance, Spend, Look)
 class Cells:
     """The cells of one broker. Every method may be called from many threads, and may raise `StoreUnavailable`.
 
-    `owners` sign policies; `now` is in Unix seconds. Workers' requests are the bytes of a signed envelope.
+    `administrators` say whose signature makes a policy count; `now` is in Unix seconds. Workers'
+    requests are the bytes of a signed envelope.
     """
 
     def __init__(
@@ -68,10 +66,10 @@ class Cells:
         keys: BrokerKeys,
         ring: KeyRing,
         *,
-        owners: Sequence[EllipticCurvePublicKey],
+        administrators: Administrators,
         refusals: RefusalBudget,
     ) -> None:
-        self._store, self._log, self._ring, self._owners = store, log, ring, tuple(owners)
+        self._store, self._log, self._ring, self._administrators = store, log, ring, administrators
         self._signing, self._fingerprint = keys.signing, keys.identity.fingerprint
         self._refusals = refusals
         self._forgotten = 0
@@ -199,8 +197,8 @@ class Cells:
             raise ReleaseRefused("this key was wrapped by another broker", detail="key.broker")
         facts = self._store.read(look)
         (key,), (stored,) = facts.keys, facts.policies
-        policy = open_policy(Envelope.from_bytes(stored.envelope), self._owners)
-        if (policy.id, policy.digest) != (stored.id, stored.digest):
+        policy, digest = self._administrators.open_policy(stored.envelope)
+        if (policy.id, digest) != (stored.id, stored.digest):
             raise ReleaseRefused("a stored policy is not the one that its owner signed", detail="policy.stored")
         check_edition(wrapped.of, policy)
         context = GrantContext(
@@ -208,7 +206,7 @@ class Cells:
             keyset=lease.keyset,
             statement=lease.statement,
             evidence=request.request_digest,
-            policy=policy.digest,
+            policy=digest,
             key_id=key.id,
             use=Use.SEAL,
             artifact=digest_bytes(wrapped.artifact_id),
@@ -262,6 +260,7 @@ class Cells:
         if granted is not None:
             facts, grant = granted
             still_holds(transaction, facts, now=now)
+            self._administrators.check_signed(facts.policies)
             used = uses.count(transaction, [key.id for key in facts.keys])
         if not transaction.change_cell(before, after):
             raise StoreUnavailable("a cell changed within a transaction")

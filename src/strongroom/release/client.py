@@ -1,9 +1,9 @@
-"""Who speaks to a broker: workers, who prove and renew, and owners, who keep keys and policies there.
+"""Who speaks to a broker: workers, who prove and renew, and administrators, who keep keys and policies there.
 
 Knows: the broker's paths, and what of an answer is checked before it is believed. Does not know: how evidence is made,
 or what opens with a key. The broker is named by its fingerprint; its address is only where to look. Transport needs no
-secrecy of its own: data keys travel sealed both ways, answers are signed, logged and checked, owners' requests signed
-one by one. Not covered: several brokers.
+secrecy of its own: data keys travel sealed both ways, answers are signed, logged and checked, administrators'
+requests signed one by one. Not covered: several brokers.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from cryptography.hazmat.primitives.asymmetric.ec import EllipticCurvePrivateKey
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
 from strongroom.appraisal import ear
-from strongroom.crypto.signatures import SigningKey, sign_envelope
+from strongroom.crypto.signatures import PublicKey, SigningKey, fingerprint, sign_envelope
 from strongroom.errors import LogInvalid, MalformedRecord, NotAuthorised, ServiceUnavailable, UsageError
 from strongroom.receipts.cosignature import Quorum
 from strongroom.receipts.identity import open_identity, token_key
@@ -43,10 +43,12 @@ from strongroom.records.release import (
 )
 from strongroom.records.verdict import Verdict
 from strongroom.release import leaves, wire
+from strongroom.release.appointments import appoint
 from strongroom.release.grants import read_grant
 from strongroom.release.keys import seal_to_broker
 from strongroom.release.owners import sign_request
 from strongroom.release.problem import from_problem
+from strongroom.release.roles import Administrator, Role
 from strongroom.release.wire import RECEIPTS_PAYLOAD_TYPE, ReceiptsRoot
 
 T = TypeVar("T")
@@ -57,7 +59,7 @@ TIMEOUT = httpx2.Timeout(30.0, connect=5.0)
 class BrokerClient:
     """One broker, at `url`, with this `fingerprint`. May be shared by threads. Nothing is sent before the first verb.
 
-    `identity` is an owner's private key on P-256, which only the owners' verbs need. Where `witnesses` are named, a proof
+    `identity` is an administrator's private key on P-256, which only their verbs need. Where `witnesses` are named, a proof
     from the log counts only when enough of them signed its checkpoint. Every verb may raise
     `ServiceUnavailable` where the broker does not answer, `SignatureInvalid` where another one answers in its place,
     and what the broker itself raised.
@@ -74,7 +76,7 @@ class BrokerClient:
         witnesses: Quorum | None = None,
     ) -> None:
         if identity is not None and not isinstance(identity, EllipticCurvePrivateKey):
-            raise UsageError("an owner's key is on P-256", remedy="Make one with `strongroom keys new`.")
+            raise UsageError("an administrator's key is on P-256", remedy="Make one with `strongroom keys new`.")
         self._fingerprint, self._owner, self._clock = fingerprint, identity, clock
         self._witnesses = witnesses
         self._known: tuple[Envelope, BrokerIdentity] | None = None
@@ -147,7 +149,7 @@ class BrokerClient:
         """Send a signed request to a cell (`cell_client` makes it, and checks the answer)."""
         return self._post(f"{wire.CELLS_PATH}/{_segment(cell_id)}/{verb}", request, kind)
 
-    # Owners
+    # Administrators
 
     def create_key(self, key_id: str, policy_id: str, *, max_uses: int | None = None) -> wire.KeyInfo:
         """A new key at the broker, which never leaves it; `max_uses` limits how often it may be released."""
@@ -221,6 +223,19 @@ class BrokerClient:
         """End all active leases of keys under a policy; which these were."""
         return self._revoke(wire.POLICIES_PATH, policy_id)
 
+    def administrators(self) -> tuple[Administrator, ...]:
+        """Who acts at the broker: roots first. A tenant's own sees its tenant's, and those who act for every tenant."""
+        return self._owned("GET", wire.ADMINISTRATORS_PATH, wire.AdministratorList).administrators
+
+    def add_administrator(self, key: PublicKey, role: Role, tenant: str) -> Administrator:
+        """Make the holder of `key` (P-256) `role` for a tenant, or for `roles.EVERY`; this client's identity is a root's."""
+        word = appoint(key, role, tenant, broker=self._fingerprint, root=self._signing())
+        return self._person("POST", wire.ADMINISTRATORS_PATH, fingerprint(key), word)
+
+    def remove_administrator(self, name: Digest) -> Administrator:
+        """End the administrator whose key has this fingerprint: their tokens, and policies that only they signed."""
+        return self._person("DELETE", f"{wire.ADMINISTRATORS_PATH}/{_segment(name)}", name)
+
     def audit(self, *, lease: str | None = None, since: int = 0, until: int = codec.MAX_INTEGER) -> Iterator[AuditPage]:
         """The log, page by page, with what the broker keeps of its decisions: of one lease, or of a span of time.
 
@@ -242,6 +257,19 @@ class BrokerClient:
     def _revoke(self, path: str, name: str) -> tuple[Lease, ...]:
         return self._owned("POST", f"{path}/{_segment(name)}/revoke", wire.LeaseList).leases
 
+    def _person(self, method: str, path: str, name: Digest, record: object = None) -> Administrator:
+        found = self._owned(method, path, wire.AdministratorList, record).administrators
+        if [one.fingerprint for one in found] != [name]:
+            raise MalformedRecord("the broker answered about another administrator")
+        return found[0]
+
+    def _signing(self) -> EllipticCurvePrivateKey:
+        if self._owner is None:
+            raise NotAuthorised(
+                "this needs an administrator's key", remedy="Give the administrator's private key (--identity)."
+            )
+        return self._owner
+
     def _identify(self) -> tuple[Envelope, BrokerIdentity]:
         if self._known is None:
             envelope = Envelope.from_bytes(self._send("GET", wire.IDENTITY_PATH, b""))
@@ -261,14 +289,11 @@ class BrokerClient:
         return verify_proof(proof, origin=known.log_origin, log_key=known.log, witnesses=self._witnesses)
 
     def _owned(self, method: str, path: str, kind: type[T], record: object = None) -> T:
-        """A request that an owner signs."""
-        if self._owner is None:
-            raise NotAuthorised("this needs an owner's key", remedy="Give the owner's private key (--identity).")
+        """A request that an administrator signs."""
+        key = self._signing()
         body = b"" if record is None else codec.encode(record)
-        token = sign_request(
-            self._owner, broker=self._fingerprint, method=method, path=path, body=body, now=int(self._clock())
-        )
-        self._identify()  # an owner's word goes to the right broker, or nowhere
+        token = sign_request(key, broker=self._fingerprint, method=method, path=path, body=body, now=int(self._clock()))
+        self._identify()  # an administrator's word goes to the right broker, or nowhere
         return codec.decode(kind, self._send(method, path, body, {"authorization": f"Bearer {token}"}))
 
     def _post(self, path: str, record: object, kind: type[T]) -> T:

@@ -11,16 +11,11 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from functools import lru_cache
 from typing import Protocol
-
-from cryptography.hazmat.primitives.asymmetric.ec import EllipticCurvePublicKey
 
 from strongroom.appraisal import ear
 from strongroom.appraisal.appraise import require
-from strongroom.appraisal.policies import open_policy
 from strongroom.errors import ReleaseRefused
-from strongroom.records.digest import Digest
 from strongroom.records.envelope import Envelope
 from strongroom.records.evidence import EvidenceBundle
 from strongroom.records.policy import Policy
@@ -37,14 +32,13 @@ from strongroom.records.release import (
 )
 from strongroom.records.verdict import Verdict
 from strongroom.release import leases, leaves
+from strongroom.release.administrators import Administrators
 from strongroom.release.archive import Kept
 from strongroom.release.grants import seal_grant, sign_grant
 from strongroom.release.keys import KeyRing
 from strongroom.release.state import BrokerKeys
 from strongroom.release.stores.port import KeyState, Reader, StoredKey, StoredLease, StoredPolicy
 from strongroom.release.wire import MAX_KEYS_PER_REQUEST
-
-POLICIES_REMEMBERED = 256
 
 
 class Appraiser(Protocol):
@@ -107,21 +101,15 @@ def still_holds(reader: Reader, facts: Facts, *, now: int) -> None:
 
 
 class Judge:
-    """Decides, with a broker's keys and the public keys of its owners, who sign policies."""
+    """Decides, with a broker's keys; its administrators say whose signature makes a policy count."""
 
     def __init__(
-        self, keys: BrokerKeys, ring: KeyRing, *, appraiser: Appraiser, owners: Sequence[EllipticCurvePublicKey]
+        self, keys: BrokerKeys, ring: KeyRing, *, appraiser: Appraiser, administrators: Administrators
     ) -> None:
         self._keys, self._ring = keys, ring
         self._appraiser = appraiser
         self._fingerprint = keys.identity.fingerprint
-
-        @lru_cache(maxsize=POLICIES_REMEMBERED)
-        def opened(envelope: bytes) -> tuple[Policy, Digest]:
-            policy = open_policy(Envelope.from_bytes(envelope), owners)
-            return policy, policy.digest
-
-        self._open_policy = opened  # by its exact bytes: whoever changes one bit has it judged anew
+        self._open_policy = administrators.open_policy
 
     def release(self, request: ReleaseRequest, facts: Facts, *, now: int) -> Yes:
         """The answer to a worker's first proof. Raises `AppraisalRefused`, `ReleaseRefused` or `MalformedEvidence`."""

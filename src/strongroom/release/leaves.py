@@ -11,8 +11,9 @@ Knows: the order of digests in each leaf. Does not know: the log (`log`), or wha
     key         key id      who (, artifact)                                                     created, wrapped, rotated, …
     receipts    lease id    keyset, root                                                         count, sequence
     cell        cell id     who; or keyset, request, counter's digest or grant                   created, advance or spend
+    administrator           administrator, who (the subject is the administrator too)            added or removed, role, tenant
 
-Leaves are public: no names of people, no names of files, no secrets. `who` is the fingerprint of an owner's public key.
+Leaves are public: no names of people, no names of files, no secrets. `who` is the fingerprint of an administrator's public key.
 """
 
 from __future__ import annotations
@@ -27,10 +28,11 @@ from strongroom.records.digest import Digest, digest_bytes
 from strongroom.records.evidence import Evidence
 from strongroom.records.release import Grant, Leaf, Lease, ReleaseAnswer
 from strongroom.records.verdict import Level
+from strongroom.release.roles import Administrator
 from strongroom.release.wire import ReceiptsRoot
 
 RELEASE, RENEWAL, REFUSAL, REVOCATION = "release", "renewal", "refusal", "revocation"
-POLICY, KEY, RECEIPTS, CELL = "policy", "key", "receipts", "cell"
+POLICY, KEY, RECEIPTS, CELL, ADMINISTRATOR = "policy", "key", "receipts", "cell", "administrator"
 MAX_DETAIL = 512
 USES = " uses="
 CHAIN = 4
@@ -75,6 +77,13 @@ def key_event(key_id: str, what: str, *, time: int, who: Digest, artifact_id: by
     """The leaf of an act on a key: created, rotated, retired; wrapped or rewrapped (for an artifact)."""
     artifact = () if artifact_id is None else (digest_bytes(artifact_id),)
     return Leaf(KEY, time, key_id, (who, *artifact), what)
+
+
+def administrator_event(administrator: Administrator, what: str, *, time: int, who: Digest) -> Leaf:
+    """The leaf of an administrator who was added or removed, by the fingerprint of their key."""
+    name = administrator.fingerprint
+    detail = f"{what} role={administrator.role.value} tenant={administrator.tenant}"
+    return Leaf(ADMINISTRATOR, time, name, (name, who), detail)
 
 
 def receipts_posted(root: ReceiptsRoot, *, keyset: Digest, time: int) -> Leaf:

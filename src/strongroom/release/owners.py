@@ -1,15 +1,15 @@
-"""Who speaks as an owner: a short token for one request, signed with the owner's P-256 key (ES256, RFC 7515).
+"""Who speaks as an administrator: a short token for one request, signed with their P-256 key (ES256, RFC 7515).
 
-Knows: how a token is made and checked. Does not know: whether it was used before (the store does), or what an owner may
-do. A token names the broker, the method, the path and the body's digest, holds for at most 60 s and is used once; so
-one that leaks from a log or a proxy is worth nothing. There is no shared secret, and no owner that was not named when
-the broker was started.
+Knows: how a token is made and checked. Does not know: whether it was used before (the store does), or what an administrator may
+do (`roles`). A token names the broker, the method, the path and the body's digest, holds for at most 60 s and is used once; so
+one that leaks from a log or a proxy is worth nothing. There is no shared secret, and nobody is an administrator by
+default: roots are named when the broker is started, and appoint the others (`administrators`).
 """
 
 from __future__ import annotations
 
 import secrets
-from collections.abc import Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 from cryptography.hazmat.primitives.asymmetric.ec import EllipticCurvePrivateKey, EllipticCurvePublicKey
@@ -47,7 +47,7 @@ class OwnerClaims:
 def sign_request(key: EllipticCurvePrivateKey, *, broker: Digest, method: str, path: str, body: bytes, now: int) -> str:
     """A token for one request to the broker with this fingerprint. Raises `UsageError`."""
     if key.curve.name != CURVE:
-        raise UsageError("an owner's key is on P-256", remedy="Make one with `strongroom keys identity`.")
+        raise UsageError("an administrator's key is on P-256", remedy="Make one with `strongroom keys new`.")
     claims = OwnerClaims(
         aud=broker,
         iat=now,
@@ -63,7 +63,7 @@ def sign_request(key: EllipticCurvePrivateKey, *, broker: Digest, method: str, p
 
 def check_request(
     token: str,
-    owners: Sequence[EllipticCurvePublicKey],
+    known: Mapping[Digest, EllipticCurvePublicKey],
     *,
     broker: Digest,
     method: str,
@@ -71,11 +71,13 @@ def check_request(
     body: bytes,
     now: int,
 ) -> tuple[Digest, OwnerClaims]:
-    """Who signed `token`, and its claims, if it is for exactly this request now. Raises `NotAuthorised`.
+    """Who of `known`, by fingerprint, signed `token`, and its claims, if it is for exactly this request now.
+
+    Raises `NotAuthorised`.
 
     The caller's duty that remains: `jti` must be used once.
     """
-    who, claims = _open(token, owners)
+    who, claims = _open(token, known)
     wanted = (broker, method, path, digest_bytes(body))
     if (claims.aud, claims.method, claims.path, claims.body_sha256) != wanted:
         raise NotAuthorised("this token was signed for another request", detail="request")
@@ -85,17 +87,19 @@ def check_request(
     return who, claims
 
 
-def _open(token: str, owners: Sequence[EllipticCurvePublicKey]) -> tuple[Digest, OwnerClaims]:
+def _open(token: str, known: Mapping[Digest, EllipticCurvePublicKey]) -> tuple[Digest, OwnerClaims]:
     if not token or len(token) > MAX_TOKEN_CHARACTERS or not token.isascii():
-        raise NotAuthorised("this request needs an owner's signature", detail="token")
-    for owner in owners:
-        try:
-            found = jws.deserialize_compact(token, ECKey.import_key(owner), algorithms=[ALGORITHM])
-            if found.headers().get("typ") != TOKEN_TYPE:
-                raise NotAuthorised("this is another kind of token", detail="typ")
-            return fingerprint(owner), codec.decode(OwnerClaims, found.payload or b"")
-        except (JoseError, ValueError, TypeError):
-            continue
-        except MalformedRecord:
-            raise NotAuthorised("this token does not say what it must", detail="claims") from None
-    raise NotAuthorised("no owner of this broker signed this request", detail="signature")
+        raise NotAuthorised("this request needs an administrator's signature", detail="token")
+    try:
+        name = jws.extract_compact(token.encode()).headers().get("kid")  # only says under which key to look
+        key = known.get(Digest(name)) if isinstance(name, str) else None
+        if key is None:
+            raise NotAuthorised("no administrator of this broker signed this request", detail="signature")
+        found = jws.deserialize_compact(token, ECKey.import_key(key), algorithms=[ALGORITHM])
+        if found.headers().get("typ") != TOKEN_TYPE:
+            raise NotAuthorised("this is another kind of token", detail="typ")
+        return fingerprint(key), codec.decode(OwnerClaims, found.payload or b"")
+    except (JoseError, ValueError, TypeError):
+        raise NotAuthorised("no administrator of this broker signed this request", detail="signature") from None
+    except MalformedRecord:
+        raise NotAuthorised("this token does not say what it must", detail="claims") from None

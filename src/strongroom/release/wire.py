@@ -12,6 +12,7 @@ from strongroom.records import names
 from strongroom.records.cell import Cell, CellKind
 from strongroom.records.digest import Digest
 from strongroom.records.release import Edition, Lease
+from strongroom.release.roles import Administrator
 from strongroom.release.stores.port import KeyState
 
 IDENTITY_PATH = "/v1/identity"
@@ -23,6 +24,7 @@ KEYS_PATH = "/v1/keys"
 POLICIES_PATH = "/v1/policies"
 AUDIT_PATH = "/v1/audit"
 CELLS_PATH = "/v1/cells"
+ADMINISTRATORS_PATH = "/v1/administrators"
 
 RECEIPTS_PAYLOAD_TYPE = "application/vnd.strongroom.receipts-root.v1+json"
 CELL_PAYLOAD_TYPE = "application/vnd.strongroom.cell-request.v1+json"
@@ -166,3 +168,11 @@ class CellList:
 
     TYPE: ClassVar[str] = "strongroom/cell-list/v1"
     cells: tuple[Cell, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class AdministratorList:
+    """All administrators of a broker, its roots first."""
+
+    TYPE: ClassVar[str] = "strongroom/administrator-list/v1"
+    administrators: tuple[Administrator, ...]

@@ -1,16 +1,17 @@
 """The broker over HTTP.
 
-Knows: paths, bodies and statuses. Does not know: any rule (`release.broker`, `release.administration`). The broker's
-work runs on threads, off the event loop. 403 is a refusal and names the failed checks, 401 means only "who are you?",
-413 comes before the body is read. Log lines hold codes, counts, times and digests.
+Knows: paths, bodies and statuses. Does not know: any rule (`release.broker`, `release.administration`), or who may ask for
+what (`release.roles`, `owned`). The broker's work runs on threads, off the event loop. 403 is a refusal and names the
+failed checks, or the role and the verb that it lacks; 401 means only "who are you?"; 413 comes before the body is read.
+Log lines hold codes, counts, times and digests.
 """
 
 from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Awaitable, Callable
-from typing import Any
+from collections.abc import Callable, Iterable
+from typing import Any, TypeVar
 
 from starlette.applications import Starlette
 from starlette.concurrency import run_in_threadpool
@@ -21,29 +22,35 @@ from starlette.routing import Route
 
 from strongroom.errors import MalformedRecord
 from strongroom.records import codec
-from strongroom.records.audit import AuditQuery
-from strongroom.records.digest import Digest
+from strongroom.records.audit import AuditPage, AuditQuery
 from strongroom.records.envelope import Envelope
+from strongroom.records.policy import Policy
 from strongroom.records.release import ReleaseAnswer, WrappedKey
 from strongroom.release import wire
 from strongroom.release.broker import Broker
+from strongroom.release.roles import Caller, Verb
+from strongroom.services.administrators import administrator_routes
 from strongroom.services.cells import cell_routes
 from strongroom.services.log import log_routes
+from strongroom.services.owned import Act, Owned
 from strongroom.services.problems import HANDLERS, Defects, answer, read_body
 
 log = logging.getLogger("strongroom.broker")
 
+T = TypeVar("T")
+
 Clock = Callable[[], float]
-OwnerVerb = Callable[[Request, bytes, Digest, int], Any]
 
 
 def broker_app(broker: Broker, *, clock: Clock = time.time) -> Starlette:
     """The application of `broker`; `clock` gives Unix seconds."""
+    owned = Owned(broker, clock)
     routes = [
         Route("/healthz", _health),
         *_public_routes(broker, clock),
-        *_owner_routes(broker, clock),
-        *cell_routes(broker.cells, clock, lambda verb: _owned(broker, clock, verb), broker.witnessed),
+        *_owner_routes(broker, owned),
+        *administrator_routes(broker.administrators, owned),
+        *cell_routes(broker.cells, clock, owned, broker.witnessed),
         *log_routes(broker.log, broker.store),
     ]
     return Starlette(routes=routes, exception_handlers=HANDLERS, middleware=[Middleware(Defects)])
@@ -82,70 +89,84 @@ def _public_routes(broker: Broker, clock: Clock) -> list[Route]:
     ]
 
 
-def _owner_routes(broker: Broker, clock: Clock) -> list[Route]:
-    """What owners may ask, each request signed by one of them."""
+def _owner_routes(broker: Broker, owned: Owned) -> list[Route]:
+    """What administrators may ask about keys, policies and leases. An id may be `TENANT/NAME`, and so hold a slash."""
     admin = broker.administration
 
-    def create_key(_: Request, body: bytes, who: Digest, now: int) -> wire.KeyInfo:
+    def create_key(_: Request, body: bytes, caller: Caller, now: int) -> wire.KeyInfo:
         wanted = codec.decode(wire.KeyCreation, body)
+        who = caller.on(wanted.key_id, wanted.policy_id)
         return admin.create_key(wanted.key_id, wanted.policy_id, max_uses=wanted.max_uses, who=who, now=now)
 
-    def wrap(request: Request, body: bytes, who: Digest, now: int) -> Any:
-        return admin.wrap(request.path_params["id"], codec.decode(wire.WrapRequest, body), who=who, now=now)
+    def wrap(request: Request, body: bytes, caller: Caller, now: int) -> Any:
+        wanted, key_id = codec.decode(wire.WrapRequest, body), request.path_params["id"]
+        return admin.wrap(key_id, wanted, who=caller.on(key_id), now=now)
 
-    def rotate(request: Request, _: bytes, who: Digest, now: int) -> wire.KeyInfo:
-        return admin.rotate_key(request.path_params["id"], who=who, now=now)
-
-    def rewrap(request: Request, body: bytes, who: Digest, now: int) -> Any:
+    def rewrap(request: Request, body: bytes, caller: Caller, now: int) -> Any:
         wrapped = codec.decode(WrappedKey, body)
         if wrapped.key_id != request.path_params["id"]:
             raise MalformedRecord("a wrapped key of another key than the address names")
-        return admin.rewrap(wrapped, who=who, now=now)
+        return admin.rewrap(wrapped, who=caller.on(wrapped.key_id), now=now)
 
-    def retire(request: Request, _: bytes, who: Digest, now: int) -> wire.KeyList:
-        return wire.KeyList(admin.retire_key(request.path_params["id"], who=who, now=now))
+    def put_policy(_: Request, body: bytes, caller: Caller, now: int) -> wire.PolicyInfo:
+        envelope = Envelope.from_bytes(body)
+        claimed = codec.decode(Policy, envelope.payload)  # whose it says it is; its signature is looked at next
+        return admin.put_policy(envelope, who=caller.on(claimed.id), now=now)
 
-    def put_policy(_: Request, body: bytes, who: Digest, now: int) -> wire.PolicyInfo:
-        return admin.put_policy(Envelope.from_bytes(body), who=who, now=now)
-
-    def revoke(verb: Callable[..., Any]) -> OwnerVerb:
-        return lambda request, _, who, now: wire.LeaseList(verb(request.path_params["id"], who=who, now=now))
-
-    verbs: list[tuple[str, str, OwnerVerb]] = [
-        ("GET", wire.KEYS_PATH, lambda *_: wire.KeyList(admin.keys())),
-        ("POST", wire.KEYS_PATH, create_key),
-        ("POST", f"{wire.KEYS_PATH}/{{id:path}}/wrap", wrap),
-        ("POST", f"{wire.KEYS_PATH}/{{id:path}}/rotate", rotate),
-        ("POST", f"{wire.KEYS_PATH}/{{id:path}}/rewrap", rewrap),
-        ("POST", f"{wire.KEYS_PATH}/{{id:path}}/retire", retire),
-        ("POST", f"{wire.KEYS_PATH}/{{id:path}}/revoke", revoke(admin.revoke_key)),
-        ("GET", wire.POLICIES_PATH, lambda *_: wire.PolicyList(admin.policies())),
-        ("POST", wire.POLICIES_PATH, put_policy),
-        ("POST", f"{wire.POLICIES_PATH}/{{id:path}}/revoke", revoke(admin.revoke_policy)),
-        ("POST", wire.AUDIT_PATH, lambda _request, body, *_: broker.audit(codec.decode(AuditQuery, body))),
-        ("GET", wire.LEASES_PATH, lambda _request, _body, _who, now: wire.LeaseList(admin.leases(now=now))),
-        ("POST", f"{wire.LEASES_PATH}/{{id}}/revoke", revoke(admin.revoke_lease)),
-    ]
-    return [Route(path, _owned(broker, clock, verb), methods=[method]) for method, path, verb in verbs]
-
-
-def _owned(broker: Broker, clock: Clock, verb: OwnerVerb) -> Callable[[Request], Awaitable[Response]]:
-    """An endpoint that first asks who speaks, then does what was asked."""
-
-    def act(request: Request, body: bytes) -> Any:
-        now = int(clock())
-        scheme, _, token = request.headers.get("authorization", "").partition(" ")
-        path = request.scope.get("raw_path", b"").decode("ascii", "replace") or request.scope["path"]
-        who = broker.authorise(
-            token if scheme.lower() == "bearer" else "", method=request.method, path=path, body=body, now=now
+    def one(verb: Callable[..., Any], made: Callable[[Any], Any] = lambda found: found) -> Act:
+        """What is done to the one key or policy that the path names."""
+        return lambda request, _, caller, now: made(
+            verb(request.path_params["id"], who=caller.on(request.path_params["id"]), now=now)
         )
-        return verb(request, body, who, now)
 
-    async def endpoint(request: Request) -> Response:
-        body = await read_body(request, wire.MAX_POLICY_BYTES)
-        return answer(await run_in_threadpool(act, request, body))
+    return [
+        owned("GET", wire.KEYS_PATH, Verb.KEYS_LIST, _seen(admin.keys, lambda key: [key.key_id], wire.KeyList)),
+        owned("POST", wire.KEYS_PATH, Verb.KEYS_CREATE, create_key),
+        owned("POST", f"{wire.KEYS_PATH}/{{id:path}}/wrap", Verb.KEYS_WRAP, wrap),
+        owned("POST", f"{wire.KEYS_PATH}/{{id:path}}/rotate", Verb.KEYS_ROTATE, one(admin.rotate_key)),
+        owned("POST", f"{wire.KEYS_PATH}/{{id:path}}/rewrap", Verb.KEYS_WRAP, rewrap),
+        owned("POST", f"{wire.KEYS_PATH}/{{id:path}}/retire", Verb.KEYS_RETIRE, one(admin.retire_key, wire.KeyList)),
+        owned(
+            "POST", f"{wire.KEYS_PATH}/{{id:path}}/revoke", Verb.LEASES_REVOKE, one(admin.revoke_key, wire.LeaseList)
+        ),
+        owned("GET", wire.POLICIES_PATH, Verb.POLICIES_LIST, _seen(admin.policies, lambda x: [x.id], wire.PolicyList)),
+        owned("POST", wire.POLICIES_PATH, Verb.POLICIES_PUT, put_policy),
+        owned(
+            "POST",
+            f"{wire.POLICIES_PATH}/{{id:path}}/revoke",
+            Verb.LEASES_REVOKE,
+            one(admin.revoke_policy, wire.LeaseList),
+        ),
+        *_lease_routes(broker, owned),
+    ]
 
-    return endpoint
+
+def _lease_routes(broker: Broker, owned: Owned) -> list[Route]:
+    """Leases, and the audit of them. A lease is of every tenant whose key it holds."""
+    admin = broker.administration
+
+    def leases(_request: Request, _body: bytes, caller: Caller, now: int) -> wire.LeaseList:
+        return wire.LeaseList(tuple(lease for lease in admin.leases(now=now) if caller.sees(*lease.key_ids)))
+
+    def revoke(request: Request, _: bytes, caller: Caller, now: int) -> wire.LeaseList:
+        lease_id = request.path_params["id"]
+        return wire.LeaseList(admin.revoke_lease(lease_id, who=caller.on_any(*admin.held(lease_id)), now=now))
+
+    def audit(_request: Request, body: bytes, caller: Caller, _now: int) -> AuditPage:
+        return broker.audit(codec.decode(AuditQuery, body), sees=caller.sees)
+
+    return [
+        owned("GET", wire.LEASES_PATH, Verb.LEASES_LIST, leases),
+        owned("POST", f"{wire.LEASES_PATH}/{{id}}/revoke", Verb.LEASES_REVOKE, revoke),
+        owned("POST", wire.AUDIT_PATH, Verb.AUDIT_READ, audit),
+    ]
+
+
+def _seen(
+    everything: Callable[[], Iterable[T]], names: Callable[[T], Iterable[str]], made: Callable[[tuple[T, ...]], Any]
+) -> Act:
+    """A list of what is the caller's to see; `names` says by which ids."""
+    return lambda _request, _body, caller, _now: made(tuple(x for x in everything() if caller.sees(*names(x))))
 
 
 def _decided(event: str, given: ReleaseAnswer) -> Response:

@@ -1,7 +1,7 @@
 """Cells over HTTP.
 
-Knows: paths and bodies. Does not know: any rule (`release.cells`), or how owners sign (`services.broker`, which mounts
-these routes and gives `owned`). Workers' requests are signed envelopes, each of which proves itself.
+Knows: paths and bodies. Does not know: any rule (`release.cells`), or how administrators are asked who they are (`owned`).
+Workers' requests are signed envelopes, each of which proves itself.
 """
 
 from __future__ import annotations
@@ -17,27 +17,34 @@ from starlette.routing import Route
 
 from strongroom.records import codec
 from strongroom.records.cell import Cell, CellAnswer
-from strongroom.records.digest import Digest
 from strongroom.release import wire
 from strongroom.release.cells import Cells
+from strongroom.release.roles import Caller, Verb
+from strongroom.services.owned import Owned
 from strongroom.services.problems import answer, read_body
 
 log = logging.getLogger("strongroom.broker")
-
-OwnerVerb = Callable[[Request, bytes, Digest, int], Any]
 
 
 def cell_routes(
     cells: Cells,
     clock: Callable[[], float],
-    owned: Callable[[OwnerVerb], Any],
+    owned: Owned,
     witnessed: Callable[[CellAnswer], CellAnswer],
 ) -> list[Route]:
-    """The paths of `cells`; `owned` makes an endpoint that first asks which owner speaks, `witnessed` lets an answer leave."""
+    """The paths of `cells`; `owned` makes those of administrators, `witnessed` lets an answer leave."""
     one = f"{wire.CELLS_PATH}/{{id:path}}"  # TENANT/NAME has a slash
 
-    def create(_: Request, body: bytes, who: Digest, now: int) -> Cell:
-        return cells.create(codec.decode(wire.CellCreation, body), who=who, now=now)
+    def create(_: Request, body: bytes, caller: Caller, now: int) -> Cell:
+        wanted = codec.decode(wire.CellCreation, body)
+        return cells.create(wanted, who=caller.on(wanted.cell_id), now=now)
+
+    def show(request: Request, _: bytes, caller: Caller, _now: int) -> Cell:
+        caller.on(request.path_params["id"])
+        return cells.show(request.path_params["id"])
+
+    def every(_request: Request, _body: bytes, caller: Caller, _now: int) -> wire.CellList:
+        return wire.CellList(tuple(cell for cell in cells.all() if caller.sees(cell.id)))
 
     def change(verb: Callable[..., CellAnswer]) -> Callable[[Request], Any]:
         def settled(cell_id: str, body: bytes) -> CellAnswer:
@@ -56,9 +63,9 @@ def cell_routes(
         return answer(await run_in_threadpool(cells.look, request.path_params["id"], body, now=int(clock())))
 
     return [
-        Route(wire.CELLS_PATH, owned(lambda *_: wire.CellList(cells.all())), methods=["GET"]),
-        Route(wire.CELLS_PATH, owned(create), methods=["POST"]),
-        Route(one, owned(lambda request, *_: cells.show(request.path_params["id"])), methods=["GET"]),
+        owned("GET", wire.CELLS_PATH, Verb.CELLS_LIST, every),
+        owned("POST", wire.CELLS_PATH, Verb.CELLS_CREATE, create),
+        owned("GET", one, Verb.CELLS_LIST, show),
         Route(f"{one}/advance", change(cells.advance), methods=["POST"]),
         Route(f"{one}/spend", change(cells.spend), methods=["POST"]),
         Route(f"{one}/look", look, methods=["POST"]),

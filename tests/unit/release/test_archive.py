@@ -15,6 +15,7 @@ from strongroom.release.broker import FORGET_SECONDS
 from strongroom.release.state import DATABASE
 
 EVER = codec.MAX_INTEGER
+EVERYTHING = lambda *_: True  # noqa: E731
 COLLATERAL, KEY_ID = Collateral(), "model"
 
 
@@ -27,7 +28,7 @@ def fresh(worker):
 def pages(world, *, lease=None, since=0, until=EVER):
     start = size = 0
     while True:
-        page = world.broker.audit(AuditQuery(start, size, lease, since, until))
+        page = world.broker.audit(AuditQuery(start, size, lease, since, until), sees=EVERYTHING)
         yield page
         start, size = page.next, page.size
         if start == size:
@@ -123,19 +124,19 @@ def test_a_page_ends_by_its_bytes_and_by_the_leaves_it_looked_at(world, monkeypa
 def test_a_size_that_the_log_does_not_have_is_refused(world, query):
     world.prepared()
     with pytest.raises(LogInvalid):
-        world.broker.audit(query)
+        world.broker.audit(query, sees=EVERYTHING)
 
 
 def test_an_empty_log_has_nothing_to_show(world):
     with pytest.raises(LogInvalid):
-        world.broker.audit(AuditQuery(0, 0, None, 0, EVER))
+        world.broker.audit(AuditQuery(0, 0, None, 0, EVER), sees=EVERYTHING)
 
 
 @pytest.mark.parametrize("start", [-1, 99])
 def test_a_place_outside_of_the_log_is_refused(world, start):
     world.prepared()
     with pytest.raises(MalformedRecord):
-        world.broker.audit(AuditQuery(start, 0, None, 0, EVER))
+        world.broker.audit(AuditQuery(start, 0, None, 0, EVER), sees=EVERYTHING)
 
 
 def test_after_its_days_a_decision_is_dropped_and_shared_collateral_stays_for_the_younger_one(world, fresh):

@@ -18,7 +18,7 @@ REQUEST = {"broker": BROKER, "method": "POST", "path": "/v1/keys", "body": b"{}"
 
 
 def check(token, owners=(PUBLIC,), **changes):
-    return check_request(token, list(owners), **{**REQUEST, **changes})
+    return check_request(token, {fingerprint(owner): owner for owner in owners}, **{**REQUEST, **changes})
 
 
 def forged(header=None, claims=None, key=OWNER):
@@ -26,7 +26,7 @@ def forged(header=None, claims=None, key=OWNER):
     good = sign_request(OWNER, **REQUEST)
     payload = {**json.loads(codec.b64decode(good.split(".")[1])), **(claims or {})}
     return jws.serialize_compact(
-        {"alg": "ES256", "typ": TOKEN_TYPE, **(header or {})},
+        {"alg": "ES256", "kid": fingerprint(PUBLIC), "typ": TOKEN_TYPE, **(header or {})},
         json.dumps({name: value for name, value in payload.items() if value is not None}).encode(),
         ECKey.import_key(key),
         algorithms=["ES256"],
@@ -70,6 +70,8 @@ def test_nobody_is_an_owner_where_there_is_none():
         "ä.b.c",
         "x" * 5000,
         forged(key=SECOND),
+        forged(header={"kid": fingerprint(SECOND.public_key())}),
+        forged(header={"kid": ""}),
         forged(header={"typ": "JWT"}),
         forged(claims={"exp": NOW + 3600}),
         forged(claims={"jti": ""}),

@@ -151,7 +151,7 @@ def test_a_stranger_is_no_owner(world, url):
 
 
 def test_without_an_owners_key_nothing_is_sent(client):
-    with pytest.raises(NotAuthorised, match="owner's key"):
+    with pytest.raises(NotAuthorised, match="administrator's key"):
         client.keys()
 
 

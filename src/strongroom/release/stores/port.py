@@ -18,6 +18,7 @@ from typing import Protocol, TypeVar
 
 from strongroom.records.digest import Digest
 from strongroom.records.release import Lease
+from strongroom.release.stores.administrators import AdministratorReader, AdministratorTransaction
 from strongroom.release.stores.cells import CellReader, CellTransaction
 
 T = TypeVar("T")
@@ -72,7 +73,7 @@ class StoredAnswer:
     body: bytes
 
 
-class Reader(CellReader, Protocol):
+class Reader(CellReader, AdministratorReader, Protocol):
     """One consistent state of the store."""
 
     def is_consumed(self, scope: str, nonce: bytes, expires: int) -> bool:
@@ -128,7 +129,7 @@ class Reader(CellReader, Protocol):
         ...
 
 
-class Transaction(Reader, CellTransaction, Protocol):
+class Transaction(Reader, CellTransaction, AdministratorTransaction, Protocol):
     """A reader that can write."""
 
     def consume(self, scope: str, nonce: bytes, expires: int) -> bool:

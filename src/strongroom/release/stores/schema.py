@@ -2,13 +2,14 @@
 
 Knows: names and types of columns. Does not know: who reads or writes them (`sqlite`). A database of a higher version is refused,
 and one of a lower version is given the tables that it lacks. Version 2: cells, their requests, limits of keys.
+Version 3: administrators.
 """
 
 from __future__ import annotations
 
 import sqlalchemy as sa
 
-SCHEMA_VERSION = 2
+SCHEMA_VERSION = 3
 
 schema = sa.MetaData()
 Meta = sa.Table(
@@ -97,6 +98,14 @@ KeyLimits = sa.Table(
     sa.Column("key_id", sa.Text, primary_key=True),
     sa.Column("limit", sa.Integer, nullable=False),
     sa.Column("used", sa.Integer, nullable=False),
+)
+Administrators = sa.Table(
+    "administrators",
+    schema,
+    sa.Column("fingerprint", sa.Text, primary_key=True),
+    sa.Column("appointment", sa.LargeBinary, nullable=False),
+    sa.Column("added_by", sa.Text, nullable=False),
+    sa.Column("added", sa.Integer, nullable=False),
 )
 Decisions = sa.Table(
     "decisions",

@@ -21,6 +21,7 @@ from typing import Any, TypeVar
 from sqlalchemy.exc import SQLAlchemyError
 
 from strongroom.errors import StoreUnavailable
+from strongroom.release.stores.administrator_rows import AdministratorRows
 from strongroom.release.stores.cell_rows import CellRows
 from strongroom.release.stores.group import Grouped, Waiting
 from strongroom.release.stores.kept_rows import KeptRows
@@ -135,7 +136,7 @@ def _check_or_create(driver: sqlite3.Connection) -> None:
         driver.execute(f"PRAGMA user_version = {SCHEMA_VERSION}")
 
 
-class SqliteTransaction(NonceRows, KeyRows, LeaseRows, LogRows, CellRows, KeptRows):
+class SqliteTransaction(NonceRows, KeyRows, LeaseRows, LogRows, CellRows, KeptRows, AdministratorRows):
     """`Transaction` over one connection."""
 
     def forget(self, now: int) -> None:

@@ -12,6 +12,7 @@ from strongroom.errors import StoreUnavailable
 from strongroom.records.cell import Cell, CellKind
 from strongroom.records.digest import digest_bytes
 from strongroom.records.release import Lease, LeaseState
+from strongroom.release.stores.administrators import StoredAdministrator
 from strongroom.release.stores.cells import KeyUses
 from strongroom.release.stores.port import KeyState, StoredAnswer, StoredKey, StoredLease, StoredPolicy
 from strongroom.release.stores.sqlite import SqliteStore
@@ -30,6 +31,19 @@ def store(path):
     made = SqliteStore(path)
     yield made
     made.close()
+
+
+def test_administrators_are_kept_in_order_replaced_and_removed(store):
+    first, second = StoredAdministrator(NAME, b"1", OTHER, 10), StoredAdministrator(OTHER, b"2", NAME, 9)
+    for each in (first, second):
+        store.write(lambda t, each=each: t.put_administrator(each))
+    assert store.read(lambda r: r.administrators()) == (second, first)
+    newer = replace(first, appointment=b"3", added=8)
+    store.write(lambda t: t.put_administrator(newer))
+    assert store.read(lambda r: r.administrators()) == (newer, second)
+    assert store.write(lambda t: t.remove_administrator(NAME))
+    assert not store.write(lambda t: t.remove_administrator(NAME))
+    assert store.read(lambda r: r.administrators()) == (second,)
 
 
 def test_a_nonce_is_consumed_once_in_each_scope(store):
