@@ -6,9 +6,9 @@ holds (`verify`). Whatever does not parse or does not hold is noted in a tally a
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
-from typing import TypeVar
+from typing import TypeAlias, TypeVar
 
 from strongroom.appraisal.policies import open_policy
 from strongroom.audit import bundle as files
@@ -25,10 +25,14 @@ from strongroom.records.audit import KeptDecision, LoggedLeaf
 from strongroom.records.digest import Digest, digest_bytes
 from strongroom.records.envelope import Envelope
 from strongroom.records.evidence import Collateral
+from strongroom.records.names import tenant_of
 from strongroom.records.policy import Policy
 from strongroom.records.release import BrokerIdentity, Leaf
 
 T = TypeVar("T")
+
+Owners: TypeAlias = Callable[[str], Sequence[PublicKey]]
+"""Who may sign the policies of a tenant; the empty tenant is the house of the broker."""
 
 
 @dataclass(slots=True)
@@ -49,7 +53,7 @@ class Opened:
         return self.tallies[-1]
 
 
-def take_apart(bundle: Bundle, broker: Digest, owners: Sequence[PublicKey]) -> Opened:
+def take_apart(bundle: Bundle, broker: Digest, owners: Owners) -> Opened:
     """The contents of `bundle`, as far as they are of the broker with this fingerprint and of these owners."""
     opened = Opened()
     _identity(opened, bundle, broker)
@@ -192,8 +196,8 @@ def _decisions(opened: Opened, bundle: Bundle) -> None:
             opened.decisions.append(decision)
 
 
-def _policies(opened: Opened, bundle: Bundle, owners: Sequence[PublicKey]) -> None:
-    """Each policy that an owner signed, and that none is missing which a decision names."""
+def _policies(opened: Opened, bundle: Bundle, owners: Owners) -> None:
+    """Each policy that an owner of its tenant signed; none is missing that a decision names, or of another tenant than its key."""
     tally = opened.tally("audit.policies", "policies, signed by an owner")
     named = {digest for leaf in opened.leaves.values() for digest in leaf.digests}
     for name, data in bundle.folder(files.POLICIES).items():
@@ -203,7 +207,9 @@ def _policies(opened: Opened, bundle: Bundle, owners: Sequence[PublicKey]) -> No
             if files.addressed(files.POLICIES, digest_bytes(data)) != name:
                 tally.fail(name, "this is another policy than its name says")
                 continue
-            policy = open_policy(Envelope.from_bytes(data), owners)
+            envelope = Envelope.from_bytes(data)
+            claimed = codec.decode(Policy, envelope.payload)  # says whose it is; who signed it is looked at next
+            policy = open_policy(envelope, owners(tenant_of(claimed.id)))
         except (Refused, Unreadable) as error:
             tally.fail(name, error.message)
             continue
@@ -214,3 +220,7 @@ def _policies(opened: Opened, bundle: Bundle, owners: Sequence[PublicKey]) -> No
         for digest in decision.policies:
             if digest not in opened.policies:
                 tally.miss(f"policy {digest}", f"leaf {decision.index} rests on it, and no owner's is in the bundle")
+        for grant in decision.kept.grants:
+            under, key_id = opened.policies.get(grant.context.policy), grant.context.key_id
+            if under is not None and tenant_of(under.id) != tenant_of(key_id):
+                tally.fail(f"leaf {decision.index}", f"{key_id} was released under {under.id}, another tenant's policy")

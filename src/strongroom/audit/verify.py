@@ -11,7 +11,7 @@ lists and provenance that the broker was given are not in the bundle: who audits
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from strongroom.appraisal import appraise, ear
 from strongroom.appraisal.signed import NOTHING, Known
@@ -42,7 +42,8 @@ MAX_HASHES = 1 << 22
 class AuditTrust:
     """What an auditor holds: the broker's fingerprint, who may sign policies and the bundle, the trust anchors.
 
-    `known` are signed reference values, custody lists and provenance, as the broker had them.
+    `owners` may sign policies of every tenant and of the house, `tenants` each those of the tenant under whose name they
+    stand. `known` are signed reference values, custody lists and provenance, as the broker had them.
     """
 
     broker: Digest
@@ -51,6 +52,7 @@ class AuditTrust:
     exporter: PublicKey | None = None
     accept_simulated: bool = False
     known: Known = NOTHING
+    tenants: Mapping[str, tuple[PublicKey, ...]] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,7 +82,7 @@ def verify(bundle: Bundle, trust: AuditTrust) -> Audit:
             bundle.check_signature(trust.exporter)
         except Refused as error:
             signature.fail(files.MANIFEST, error.message)
-    opened = take_apart(bundle, trust.broker, trust.owners)
+    opened = take_apart(bundle, trust.broker, lambda tenant: (*trust.owners, *trust.tenants.get(tenant, ())))
     verdicts = _tokens(opened)
     _chains(opened)
     _again(opened, bundle, trust, verdicts)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
@@ -13,9 +14,10 @@ from strongroom.audit.verify import Audit, AuditTrust, verify
 from strongroom.cli import output
 from strongroom.cli.evidence_files import read_known
 from strongroom.cli.remote import broker_client, broker_options, digest, load_anchors, signed_options
-from strongroom.crypto.signatures import private_from_pem, public_from_pem
+from strongroom.crypto.signatures import PublicKey, private_from_pem, public_from_pem
 from strongroom.errors import UsageError
 from strongroom.records import codec
+from strongroom.records.names import check_tenant
 
 
 @click.group("audit", short_help="export what a broker decided, and check it offline")
@@ -76,7 +78,13 @@ def export(
 @audit_command.command("verify")
 @click.argument("path")
 @click.option("--broker-fingerprint", required=True, metavar="DIGEST", help="The broker whose decisions these must be.")
-@click.option("--owner", "owners", multiple=True, metavar="FILE", help="Public keys of who may sign policies.")
+@click.option(
+    "--owner",
+    "owners",
+    multiple=True,
+    metavar="[TENANT=]FILE",
+    help="Public keys of who may sign policies, perhaps of one tenant alone; repeatable.",
+)
 @click.option("--anchor", metavar="FILE", help="PEM of an installation root, for simulated TEEs.")
 @click.option("--exporter", metavar="FILE", help="Public key of who must have signed the bundle.")
 @click.option("--accept-simulated", is_flag=True, help="Accept decisions about simulated TEEs, which protect nothing.")
@@ -101,9 +109,11 @@ def verify_bundle(
     **signed: Any,
 ) -> int:
     """Check a bundle offline, with public keys only: signatures, log, chains, and every piece of evidence again."""
+    everybodys, tenants = _owners(owners)
     trust = AuditTrust(
         broker=digest(broker_fingerprint),
-        owners=tuple(public_from_pem(output.read_file(owner)) for owner in owners),
+        owners=everybodys,
+        tenants=tenants,
         anchors=load_anchors(anchor, enrollers=enrollers),
         exporter=public_from_pem(output.read_file(exporter)) if exporter is not None else None,
         accept_simulated=accept_simulated,
@@ -114,6 +124,19 @@ def verify_bundle(
         output.write_file(report, to_markdown(audit).encode())
     _show(audit, as_json=as_json)
     return 0 if audit.accepted else 1
+
+
+def _owners(named: Iterable[str]) -> tuple[tuple[PublicKey, ...], dict[str, tuple[PublicKey, ...]]]:
+    """The keys that count for every tenant, and those that count for one."""
+    everybodys: list[PublicKey] = []
+    tenants: dict[str, tuple[PublicKey, ...]] = {}
+    for text in named:
+        tenant, equals, path = text.partition("=")
+        if equals and "/" not in tenant:
+            tenants[check_tenant(tenant)] = (*tenants.get(tenant, ()), public_from_pem(output.read_file(path)))
+        else:
+            everybodys.append(public_from_pem(output.read_file(text)))
+    return tuple(everybodys), tenants
 
 
 def _show(audit: Audit, *, as_json: bool) -> None:

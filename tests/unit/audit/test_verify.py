@@ -218,6 +218,36 @@ def test_a_changed_policy_is_refused_and_named_whoever_signs_it(past):
             assert policy.digest in found["audit.policies"].detail
 
 
+def test_a_key_that_counts_for_one_tenant_vouches_for_no_others_policies(past):
+    owner = past.trust.owners
+    other = dataclasses.replace(past.trust, owners=(), tenants={"acme": owner, "models": owner})
+    assert "audit.policies" in problems(verify(past.whole, other))
+    beside = dataclasses.replace(past.trust, tenants={"acme": (generate_p256().public_key(),)})
+    assert verify(past.whole, beside).accepted
+
+
+def test_a_policy_of_a_tenant_counts_under_its_own_owners_key(past):
+    """And a key of the house that was released under it is named: a broker must not do that."""
+    name, data = next(iter(past.whole.folder(files.POLICIES).items()))
+    policy = open_policy(Envelope.from_bytes(data), past.trust.owners)
+    acme = generate_p256()
+    moved = dataclasses.replace(policy, id="acme/models")
+    made = sign_policy(moved, acme).to_bytes()
+    place = files.addressed(files.POLICIES, digest_bytes(made))
+    bundle = remade(past.whole, {**past.whole.parts, name: None, place: made})
+    for tenants, stranger in (({"acme": (acme.public_key(),)}, False), ({"other": (acme.public_key(),)}, True)):
+        found = problems(verify(bundle, dataclasses.replace(past.trust, tenants=tenants)))["audit.policies"].detail
+        assert (place in found) is stranger
+
+
+def test_a_key_released_under_another_tenants_policy_is_named(past, monkeypatch):
+    from strongroom.audit import opened
+
+    monkeypatch.setattr(opened, "tenant_of", lambda name: "acme" if name == "models" else "")
+    trust = dataclasses.replace(past.trust, tenants={"acme": past.trust.owners})
+    assert "another tenant's policy" in problems(verify(past.whole, trust))["audit.policies"].detail
+
+
 def test_a_renewal_left_out_breaks_the_chain_of_what_follows(past):
     bundle = past.world.bundle(lease=past.one.lease)
     release = leaf_of(bundle, "release")
