@@ -56,7 +56,12 @@ def identity(state: Path, *, as_json: bool) -> None:
     help="Its folder; made at the first start.",
 )
 @click.option(
-    "--owner", "owners", multiple=True, required=True, metavar="FILE", help="Public key of an owner; repeatable."
+    "--owner",
+    "owners",
+    multiple=True,
+    required=True,
+    metavar="FILE",
+    help="Public key of a root: an administrator who may do all and appoints the others; repeatable.",
 )
 @click.option(
     "--root",

@@ -42,7 +42,7 @@ broker_options = _options(
         "--identity",
         required=True,
         type=click.Path(dir_okay=False, path_type=Path),
-        help="Your private key (`strongroom keys new`), which the broker knows as an owner's.",
+        help="Your private key (`strongroom keys new`), which the broker knows as an administrator's.",
     ),
 )
 

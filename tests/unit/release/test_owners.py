@@ -1,6 +1,8 @@
 import json
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 from joserfc import jws
 from joserfc.jwk import ECKey
 
@@ -11,6 +13,14 @@ from strongroom.records.digest import digest_bytes
 from strongroom.release.owners import TOKEN_TYPE, check_request, sign_request
 
 NOW = 1_800_000_000
+JSON = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.text(max_size=8),
+    lambda inner: (
+        st.lists(inner, max_size=3)
+        | st.dictionaries(st.sampled_from(["alg", "kid", "typ", "crit", "jwk", "x"]), inner, max_size=4)
+    ),
+    max_leaves=8,
+)
 OWNER, SECOND = generate_p256(), generate_p256()
 PUBLIC = OWNER.public_key()
 BROKER = digest_bytes(b"broker")
@@ -83,6 +93,28 @@ def test_nobody_is_an_owner_where_there_is_none():
 def test_what_is_not_exactly_an_owners_token_is_refused(token):
     with pytest.raises(NotAuthorised):
         check(token)
+
+
+def b64(data):
+    return codec.b64encode(data).replace("+", "-").replace("/", "_").rstrip("=")
+
+
+@given(
+    header=st.one_of(st.binary(max_size=64), JSON.map(lambda value: json.dumps(value).encode())),
+    rest=st.lists(st.binary(max_size=64), max_size=3),
+    kid=st.booleans(),
+)
+def test_whatever_else_is_sent_as_a_token_is_refused_and_nothing_worse(header, rest, kid):
+    if kid:
+        header = json.dumps({"alg": "ES256", "kid": fingerprint(PUBLIC), "crit": ["b64"], "b64": False}).encode()
+    with pytest.raises(NotAuthorised):
+        check(".".join(map(b64, [header, *rest])))
+
+
+@given(st.text(max_size=200))
+def test_any_text_is_no_token(text):
+    with pytest.raises(NotAuthorised):
+        check(text)
 
 
 def test_a_token_without_a_signature_is_refused():
