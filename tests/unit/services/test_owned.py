@@ -10,12 +10,14 @@ from strongroom.errors import (
     MalformedRecord,
     NotAuthorised,
     NotPermitted,
+    ReleaseRefused,
     SignatureInvalid,
     UsageError,
 )
 from strongroom.records.cell import CellKind
 from strongroom.records.digest import digest_bytes
-from strongroom.records.release import Edition
+from strongroom.records.release import Edition, KeyRequest, ReleaseRequest, Use
+from strongroom.release.cell_client import CellClient
 from strongroom.release.client import BrokerClient
 from strongroom.release.owners import sign_request
 from strongroom.release.roles import ALLOWED, EVERY, Role, Verb
@@ -37,6 +39,7 @@ ANYBODYS = {
     ("GET", "/tile/{path:path}"),
 }
 """What proves itself, or is public. A path that is neither here nor wants a verb must not exist."""
+ARTIFACT = digest_bytes(b"an artifact in a registry")
 APPOINTED = [role for role in Role if role is not Role.ROOT]
 
 
@@ -188,6 +191,46 @@ def test_a_lease_is_of_the_tenants_whose_keys_it_holds(world, estate, worker, an
     assert [lease.id for lease in estate["operator"].revoke(mine)] == [mine]
     with pytest.raises(LeaseEnded):
         estate["root"].revoke("unknown")
+
+
+def test_a_lease_with_keys_of_two_tenants_is_of_both(world, estate, worker):
+    challenge = world.challenge()
+    wrapped = [world.wrap(key_id=f"{tenant}/key") for tenant in ("acme", "other")]
+    bundle = worker.prove(challenge.nonce, challenge.purpose)
+    keys = tuple(KeyRequest(ARTIFACT, each, Use.OPEN) for each in wrapped)
+    lease_id = world.release(ReleaseRequest(challenge, bundle, keys)).lease_id
+    for who in ("owner", "other", "auditor"):
+        assert [lease.id for lease in estate[who].leases()] == [lease_id]
+        pages = estate[who].audit(lease=lease_id)
+        assert any(leaf.decision is not None for page in pages for leaf in page.leaves)
+    assert [lease.id for lease in estate["other"].revoke(lease_id)] == [lease_id]  # each may take its key back
+
+
+def test_a_worker_moves_the_cell_of_a_tenant(world, url, estate, worker):
+    lease_id = lease_of(world, worker, "acme/key")
+    client = client_of(world, url, None)
+    cells = CellClient(client, lease_id, worker.keyset, worker.statement, worker.receipt, worker.release)
+    assert cells.advance("acme/cell", expected=0, number=3, digest=ARTIFACT).value == 3
+    assert cells.look("acme/cell").value == estate["owner"].cell("acme/cell").value == 3
+    for others in ("other/cell", "cell"):
+        with pytest.raises(ReleaseRefused) as refused:
+            cells.advance(others, expected=0, number=1, digest=ARTIFACT)
+        assert refused.value.detail == "cell.policy"
+    client.close()
+
+
+def test_the_spend_of_a_tenants_budget_needs_a_policy_whose_signer_is_there(world, url, estate, worker):
+    owner = estate["owner"]
+    owner.create_cell(CellCreation("acme/budget", CellKind.BUDGET, "acme/policy", 9, "acme/key"))
+    lease_id, wrapped = lease_of(world, worker, "acme/key"), owner.wrap("acme/key", Edition.first(b"output"), bytes(32))
+    client = client_of(world, url, None)
+    cells = CellClient(client, lease_id, worker.keyset, worker.statement, worker.receipt, worker.release)
+    assert cells.spend_for_key("acme/budget", 1, purpose="release", wrapped=wrapped)[1] == bytes(32)
+    estate["root"].remove_administrator(fingerprint(estate["keys"]["owner"].public_key()))
+    with pytest.raises(SignatureInvalid):
+        cells.spend_for_key("acme/budget", 1, purpose="release", wrapped=wrapped)
+    assert cells.look("acme/budget").value == 8
+    client.close()
 
 
 def test_an_audit_shows_the_leaves_to_all_and_evidence_to_those_whose_keys_were_released(
