@@ -16,6 +16,7 @@ from typing import Protocol
 from strongroom.appraisal import ear
 from strongroom.appraisal.appraise import require
 from strongroom.errors import ReleaseRefused
+from strongroom.records.digest import Digest
 from strongroom.records.envelope import Envelope
 from strongroom.records.evidence import EvidenceBundle
 from strongroom.records.policy import Policy
