@@ -12,6 +12,7 @@ import click
 
 from strongroom.cli import output
 from strongroom.cli.evidence_files import read_known
+from strongroom.cli.explanation import explain_command
 from strongroom.cli.pins import ask_pin
 from strongroom.cli.remote import load_anchors, signed_options
 from strongroom.crypto import pkcs11uri
@@ -25,6 +26,9 @@ if TYPE_CHECKING:
 @click.group("broker", short_help="the key broker, outside the TEE")
 def broker_command() -> None:
     """The key broker: appraises evidence, releases keys under leases, writes every decision into its log."""
+
+
+broker_command.add_command(explain_command)
 
 
 @broker_command.command("identity")

@@ -7,6 +7,7 @@ from pathlib import Path
 import click
 
 from strongroom.cli import output
+from strongroom.cli.lifecycle import check_destroyed_command, destroy_command, import_command, iso, order_command
 from strongroom.cli.remote import broker_client, broker_options
 from strongroom.crypto.hpke import ReleaseKey
 from strongroom.crypto.signatures import fingerprint, generate_p256, private_to_pem, public_to_pem
@@ -17,7 +18,13 @@ from strongroom.release.wire import KeyInfo
 
 @click.group("keys", short_help="your own keys, and wrapping keys at a broker")
 def keys_command() -> None:
-    """Make your own keys; create, list and retire the wrapping keys at a broker."""
+    """Make your own keys; create or import, list, rotate, retire and destroy the wrapping keys at a broker."""
+
+
+keys_command.add_command(import_command)
+keys_command.add_command(order_command)
+keys_command.add_command(destroy_command)
+keys_command.add_command(check_destroyed_command)
 
 
 @keys_command.command("new")
@@ -113,10 +120,17 @@ def list_keys(broker: str, broker_fingerprint: str, identity: Path, *, as_json: 
         output.print_json({"keys": [codec.to_json(key) for key in found]})
     else:
         output.table(
-            ("KEY", "VERSION", "POLICY", "STATE", "USES"),
-            [(k.key_id, k.version, k.policy_id, k.state, _uses(k)) for k in found],
+            ("KEY", "VERSION", "POLICY", "STATE", "USES", "ORIGIN", "MADE", "REFUSED FROM"),
+            [
+                (k.key_id, k.version, k.policy_id, k.state, _uses(k), k.origin, iso(k.created), _refused(k))
+                for k in found
+            ],
         )
 
 
 def _uses(key: KeyInfo) -> str:
     return "-" if key.max_uses is None else f"{key.used}/{key.max_uses}"
+
+
+def _refused(key: KeyInfo) -> str:
+    return "-" if key.refused_from is None else iso(key.refused_from)

@@ -21,6 +21,7 @@ from strongroom.appraisal.policies import from_toml, sign_policy, template, to_t
 from strongroom.appraisal.signed import Known
 from strongroom.cli import output
 from strongroom.cli.evidence_files import read_evidence, read_known
+from strongroom.cli.explanation import show_trial
 from strongroom.cli.output import Moment
 from strongroom.cli.remote import broker_client, broker_options, digest, load_anchors, load_policy, signed_options
 from strongroom.crypto.signatures import private_from_pem
@@ -146,12 +147,17 @@ def sign(path: str, identity: Path, target: Path, *, as_json: bool) -> None:
 
 @policy_command.command("put")
 @click.argument("path")
+@click.option("--dry-run", is_flag=True, help="Say which live leases would still pass under it; change nothing.")
 @broker_options
 @output.json_option
-def put(path: str, broker: str, broker_fingerprint: str, identity: Path, *, as_json: bool) -> None:
+def put(path: str, broker: str, broker_fingerprint: str, identity: Path, *, dry_run: bool, as_json: bool) -> None:
     """Give a signed policy to the broker. Its version never goes back."""
     envelope = Envelope.from_bytes(output.read_file(path))
-    info = broker_client(broker, broker_fingerprint, identity).put_policy(envelope)
+    client = broker_client(broker, broker_fingerprint, identity)
+    if dry_run:
+        show_trial(client.try_policy(envelope), as_json=as_json)
+        return
+    info = client.put_policy(envelope)
     if as_json:
         output.print_json(codec.to_json(info))
     else:

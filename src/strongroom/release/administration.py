@@ -12,7 +12,7 @@ from strongroom.errors import LeaseEnded, ReleaseRefused, UsageError
 from strongroom.records.digest import Digest
 from strongroom.records.envelope import Envelope
 from strongroom.records.release import Lease, LeaseState, WrappedKey
-from strongroom.release import leases, leaves
+from strongroom.release import leases, leaves, orders
 from strongroom.release.administrators import Administrators
 from strongroom.release.keys import KeyRing, open_at_broker
 from strongroom.release.log import Log
@@ -73,7 +73,7 @@ class Administration:
         check_same_tenant(check_name(key_id), check_name(policy_id))
         key = self._ring.create(key_id, policy_id, now=now)
 
-        def put(transaction: Transaction) -> None:
+        def put(transaction: Transaction) -> KeyInfo:
             if not transaction.put_key(key):
                 raise UsageError("there is already a key of this name", remedy="Choose another name, or use this key.")
             what = "created"
@@ -81,15 +81,13 @@ class Administration:
                 transaction.limit_key(key_id, max_uses)
                 what = f"created uses={max_uses}"
             self._log.append(transaction, leaves.key_event(key_id, what, time=now, who=who))
+            return key_info(transaction, key)
 
-        self._store.write(put)
-        return KeyInfo(
-            key_id, key.version, policy_id, key.state, key.created, max_uses, None if max_uses is None else 0
-        )
+        return self._store.write(put)
 
     def keys(self) -> tuple[KeyInfo, ...]:
         """All versions of all keys."""
-        return self._store.read(lambda reader: tuple(_info(reader, key) for key in reader.keys()))  # noqa: SIM118 (not a dict)
+        return self._store.read(lambda reader: tuple(key_info(reader, key) for key in reader.keys()))  # noqa: SIM118 (not a dict)
 
     def wrap(self, key_id: str, request: WrapRequest, *, who: Digest, now: int) -> WrappedKey:
         """Wrap an artifact's data key, which came sealed to this broker. Raises `UsageError` or `ReleaseRefused`."""
@@ -109,7 +107,7 @@ class Administration:
             if not transaction.put_key(key):
                 raise UsageError("somebody else is rotating this key", remedy="Look with `strongroom keys list`.")
             self._log.append(transaction, leaves.key_event(key_id, "rotated", time=now, who=who))
-            return _info(transaction, key)
+            return key_info(transaction, key)
 
         return self._store.write(rotate)
 
@@ -136,7 +134,7 @@ class Administration:
             if not transaction.set_key_state(key_id, KeyState.RETIRED):
                 raise UsageError("there is no such key", remedy="See `strongroom keys list`.")
             self._log.append(transaction, leaves.key_event(key_id, "retired", time=now, who=who))
-            return tuple(_info(transaction, key) for key in transaction.keys() if key.id == key_id)  # noqa: SIM118 (not a dict)
+            return tuple(key_info(transaction, key) for key in transaction.keys() if key.id == key_id)  # noqa: SIM118 (not a dict)
 
         return self._store.write(retire)
 
@@ -188,7 +186,9 @@ class Administration:
         return self._store.write(revoke)
 
 
-def _info(reader: Reader, key: StoredKey) -> KeyInfo:
+def key_info(reader: Reader, key: StoredKey) -> KeyInfo:
+    """`key` as its owner sees it."""
     uses = reader.key_uses(key.id)
     limit, used = (uses.limit, uses.used) if uses else (None, None)
-    return KeyInfo(key.id, key.version, key.policy_id, key.state, key.created, limit, used)
+    origin, refused_from = reader.key_origin(key.id, key.version), orders.refused_from(reader, key)
+    return KeyInfo(key.id, key.version, key.policy_id, key.state, key.created, limit, used, origin, refused_from)

@@ -33,6 +33,7 @@ from strongroom.errors import (
 from strongroom.records import codec
 from strongroom.records.audit import AuditPage, AuditQuery
 from strongroom.records.cell import CellAnswer
+from strongroom.records.destruction import DestructionDocument
 from strongroom.records.digest import Digest, digest_bytes, frame
 from strongroom.records.envelope import Envelope
 from strongroom.records.release import (
@@ -45,7 +46,7 @@ from strongroom.records.release import (
     RenewalRequest,
     renewal_purpose,
 )
-from strongroom.release import leases, leaves, uses
+from strongroom.release import leases, leaves, orders, uses
 from strongroom.release.administration import Administration
 from strongroom.release.administrators import Administrators
 from strongroom.release.archive import KEEP_DAYS, Archive
@@ -60,7 +61,9 @@ from strongroom.release.decisions import (
     renewal_facts,
     still_holds,
 )
+from strongroom.release.explain import Explainer
 from strongroom.release.keys import KeyRing
+from strongroom.release.lifecycle import Lifecycle
 from strongroom.release.log import Log
 from strongroom.release.problem import from_problem, to_problem
 from strongroom.release.refusals import RefusalBudget
@@ -77,7 +80,7 @@ ROOT_BYTES = 32
 
 Request = ReleaseRequest | RenewalRequest
 _R = TypeVar("_R", ReleaseRequest, RenewalRequest)
-_A = TypeVar("_A", ReleaseAnswer, CellAnswer)
+_A = TypeVar("_A", ReleaseAnswer, CellAnswer, DestructionDocument)
 
 
 class Broker:
@@ -107,6 +110,8 @@ class Broker:
         ring = KeyRing(keys.root, self.identity.fingerprint)
         self.administrators = Administrators(store, self.log, broker=self.identity.fingerprint, roots=owner_keys)
         self.administration = Administration(store, self.log, keys, ring, administrators=self.administrators)
+        self.lifecycle = Lifecycle(store, self.log, keys, ring)
+        self.explainer = Explainer(store, appraiser=appraiser, administrators=self.administrators)
         self._challenger = Challenger(keys.challenge)
         self._judge = Judge(keys, ring, appraiser=appraiser, administrators=self.administrators)
         self._refusals = RefusalBudget()
@@ -279,6 +284,7 @@ class Broker:
         self.administrators.check_signed(yes.facts.policies)
         leaf = yes.leaf
         if yes.facts.lease is None:
+            orders.check(transaction, yes.facts.keys, now=now)
             leaf = leaves.with_uses(leaf, uses.count(transaction, [key.id for key in yes.facts.keys]))
             receipt_key = request.bundle.evidence.keyset.receipt
             transaction.add_lease(StoredLease(yes.lease, receipt_key, receipts_sequence=0))

@@ -23,7 +23,7 @@ from strongroom.records.cell import Advance, Cell, CellAnswer, CellKind, CellVie
 from strongroom.records.digest import Digest, digest_bytes
 from strongroom.records.envelope import Envelope
 from strongroom.records.release import Grant, GrantContext, Lease, Use
-from strongroom.release import leases, leaves, uses
+from strongroom.release import leases, leaves, orders, uses
 from strongroom.release.administrators import Administrators
 from strongroom.release.decisions import Facts, check_edition, facts_of, still_holds
 from strongroom.release.grants import seal_grant, sign_grant
@@ -261,6 +261,7 @@ class Cells:
             facts, grant = granted
             still_holds(transaction, facts, now=now)
             self._administrators.check_signed(facts.policies)
+            orders.check(transaction, facts.keys, now=now)
             used = uses.count(transaction, [key.id for key in facts.keys])
         if not transaction.change_cell(before, after):
             raise StoreUnavailable("a cell changed within a transaction")

@@ -9,7 +9,7 @@ requests signed one by one. Not covered: several brokers.
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from typing import TypeVar
 from urllib.parse import quote
 
@@ -21,14 +21,17 @@ from strongroom.appraisal import ear
 from strongroom.crypto.signatures import PublicKey, SigningKey, fingerprint, sign_envelope
 from strongroom.errors import LogInvalid, MalformedRecord, NotAuthorised, ServiceUnavailable, UsageError
 from strongroom.receipts.cosignature import Quorum
+from strongroom.receipts.destruction import check_destruction
 from strongroom.receipts.identity import open_identity, token_key
 from strongroom.receipts.proof import verify_proof
 from strongroom.records import codec
 from strongroom.records.audit import AuditPage, AuditQuery
 from strongroom.records.cell import Cell
+from strongroom.records.destruction import DestructionDocument
 from strongroom.records.digest import Digest
 from strongroom.records.envelope import Envelope
-from strongroom.records.evidence import Evidence
+from strongroom.records.evidence import Evidence, EvidenceBundle
+from strongroom.records.explanation import ExplainRequest, Explanation, PolicyTrial
 from strongroom.records.release import (
     BrokerIdentity,
     Challenge,
@@ -45,7 +48,7 @@ from strongroom.records.verdict import Verdict
 from strongroom.release import leaves, wire
 from strongroom.release.appointments import appoint
 from strongroom.release.grants import read_grant
-from strongroom.release.keys import seal_to_broker
+from strongroom.release.keys import seal_import, seal_to_broker
 from strongroom.release.owners import sign_request
 from strongroom.release.problem import from_problem
 from strongroom.release.roles import Administrator, Role
@@ -186,6 +189,36 @@ class BrokerClient:
         if (made.key_id, made.broker, made.of) != (wrapped.key_id, self._fingerprint, wrapped.of):
             raise MalformedRecord("the broker wrapped something else than what it was given")
         return made
+
+    def import_key(self, key_id: str, policy_id: str, kek: bytes, *, max_uses: int | None = None) -> wire.KeyInfo:
+        """A key made elsewhere (32 random bytes) at the broker, as if it was created there; it travels sealed to it."""
+        context = wire.ImportContext(self._fingerprint, key_id, policy_id, max_uses)
+        request = seal_import(self.identity.wrapping, kek, context)
+        return self._owned("POST", f"{wire.KEYS_PATH}/{_segment(key_id)}/import", wire.KeyInfo, request)
+
+    def order_rekey(self, key_id: str, least_version: int, since: int) -> tuple[wire.KeyInfo, ...]:
+        """Let nothing wrapped under versions below `least_version` be released from `since` on (Unix seconds)."""
+        order = wire.RekeyOrder(least_version, since)
+        return self._owned("POST", f"{wire.KEYS_PATH}/{_segment(key_id)}/order", wire.KeyList, order).keys
+
+    def destroy_key(self, key_id: str) -> DestructionDocument:
+        """Destroy a retired key for ever, and end the leases that hold it; the proof, which was checked. Again, the same.
+
+        Raises `LogInvalid` for a proof that does not hold.
+        """
+        path = f"{wire.KEYS_PATH}/{_segment(key_id)}/destroy"
+        document = self._owned("POST", path, DestructionDocument)
+        if check_destruction(document, self._fingerprint, self._witnesses).key_id != key_id:
+            raise LogInvalid("the broker destroyed another key than the one it was told to")
+        return document
+
+    def explain(self, bundle: EvidenceBundle, keys: Sequence[str], draft: Envelope | None = None) -> Explanation:
+        """What would come of this evidence for these keys, and under a policy that is not in force; changes nothing."""
+        return self._owned("POST", wire.EXPLAIN_PATH, Explanation, ExplainRequest(bundle, tuple(keys), draft))
+
+    def try_policy(self, envelope: Envelope) -> PolicyTrial:
+        """Which live leases would still pass under a signed policy; changes nothing."""
+        return self._owned("POST", wire.TRIAL_PATH, PolicyTrial, envelope)
 
     def create_cell(self, creation: wire.CellCreation) -> Cell:
         """A new counter or budget; nobody resets it."""

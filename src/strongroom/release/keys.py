@@ -21,7 +21,7 @@ from strongroom.records.release import Edition, WrappedKey
 from strongroom.release.grants import DATA_KEY_BYTES
 from strongroom.release.roots import KEY_BYTES, RootKey, seal, unseal
 from strongroom.release.stores.port import KeyState, StoredKey
-from strongroom.release.wire import WrapContext, WrapRequest
+from strongroom.release.wire import ImportContext, KeyImport, WrapContext, WrapRequest
 
 ARTIFACT_ID_SIZES = frozenset(range(1, 65))
 KEK_TAG = "strongroom/kek/v1"
@@ -35,8 +35,13 @@ class KeyRing:
 
     def create(self, key_id: str, policy_id: str, *, version: int = 1, now: int) -> StoredKey:
         """A new random KEK, wrapped."""
-        wrapped = self._root.wrap(secrets.token_bytes(KEY_BYTES), _kek_context(key_id, version, policy_id))
-        return StoredKey(key_id, version, policy_id, wrapped, KeyState.ACTIVE, now)
+        return self._keep(secrets.token_bytes(KEY_BYTES), key_id, policy_id, version=version, now=now)
+
+    def adopt(self, kek: bytes, key_id: str, policy_id: str, *, now: int) -> StoredKey:
+        """A KEK that its owner made elsewhere (32 random bytes), wrapped. Raises `ReleaseRefused`."""
+        if len(kek) != KEY_BYTES or len(set(kek)) == 1:
+            raise ReleaseRefused(f"a key-encryption key has {KEY_BYTES} random bytes", detail="key.import")
+        return self._keep(kek, key_id, policy_id, version=1, now=now)
 
     def check(self, key: StoredKey) -> None:
         """Return if `key` opens under this root. Raises `StoreUnavailable` or `TokenUnavailable`."""
@@ -58,6 +63,10 @@ class KeyRing:
         except InvalidTag:
             raise ReleaseRefused("this wrapped key was changed or is another key's", detail="key.wrapped") from None
 
+    def _keep(self, kek: bytes, key_id: str, policy_id: str, *, version: int, now: int) -> StoredKey:
+        wrapped = self._root.wrap(kek, _kek_context(key_id, version, policy_id))
+        return StoredKey(key_id, version, policy_id, wrapped, KeyState.ACTIVE, now)
+
     def _kek(self, key: StoredKey) -> bytes:
         return self._root.unwrap(key.wrapped, _kek_context(key.id, key.version, key.policy_id))
 
@@ -72,12 +81,20 @@ def seal_to_broker(wrapping: bytes, data_key: bytes, context: WrapContext) -> Wr
     return WrapRequest(context.of, encapsulation, ciphertext)
 
 
-def open_at_broker(private: ReleaseKey, request: WrapRequest, context: WrapContext) -> bytes:
-    """The broker's side: the data key in `request`. Raises `ReleaseRefused`."""
+def seal_import(wrapping: bytes, kek: bytes, context: ImportContext) -> KeyImport:
+    """The owner's side: a KEK made elsewhere on its way to the broker, sealed as a data key is."""
+    encapsulation, ciphertext = seal_to(wrapping, kek, codec.encode(context))
+    return KeyImport(context.policy_id, context.max_uses, encapsulation, ciphertext)
+
+
+def open_at_broker(
+    private: ReleaseKey, request: WrapRequest | KeyImport, context: WrapContext | ImportContext
+) -> bytes:
+    """The broker's side: the data key or KEK in `request`. Raises `ReleaseRefused`."""
     try:
         return private.open(request.encapsulation, request.ciphertext, codec.encode(context))
     except (Refused, Unreadable) as error:
-        raise ReleaseRefused("this data key was not sealed for this key of this broker", detail=error.code) from None
+        raise ReleaseRefused("this was not sealed for this key of this broker", detail=error.code) from None
 
 
 def _kek_context(key_id: str, version: int, policy_id: str) -> bytes:

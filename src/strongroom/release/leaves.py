@@ -74,7 +74,7 @@ def policy_put(policy_id: str, version: int, *, time: int, policy: Digest, who: 
 
 
 def key_event(key_id: str, what: str, *, time: int, who: Digest, artifact_id: bytes | None = None) -> Leaf:
-    """The leaf of an act on a key: created, rotated, retired; wrapped or rewrapped (for an artifact)."""
+    """The leaf of an act on a key: created, imported, rotated, ordered, retired; wrapped or rewrapped (for an artifact)."""
     artifact = () if artifact_id is None else (digest_bytes(artifact_id),)
     return Leaf(KEY, time, key_id, (who, *artifact), what)
 

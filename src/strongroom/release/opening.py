@@ -19,7 +19,7 @@ from strongroom.release.archive import KEEP_DAYS
 from strongroom.release.broker import Broker
 from strongroom.release.keys import KeyRing
 from strongroom.release.profile import PRODUCTION, check_profile
-from strongroom.release.stores.port import Store
+from strongroom.release.stores.port import KeyState, Store
 from strongroom.release.witness_client import Seat
 from strongroom.release.witnesses import Witnesses
 from strongroom.tee.anchors import TrustAnchor
@@ -86,5 +86,6 @@ def _begin(witnesses: Witnesses) -> Witnesses:
 def _check_root(store: Store, keys: state.BrokerKeys) -> None:
     """A database under another root would open nothing: better to learn it now than from the first worker."""
     stored = store.read(lambda reader: reader.keys())
-    if stored:
-        KeyRing(keys.root, keys.identity.fingerprint).check(stored[-1])
+    kept = [key for key in stored if key.state is not KeyState.DESTROYED]
+    if kept:
+        KeyRing(keys.root, keys.identity.fingerprint).check(kept[-1])

@@ -32,6 +32,8 @@ class Verb(enum.StrEnum):
     KEYS_WRAP = "keys.wrap"
     KEYS_ROTATE = "keys.rotate"
     KEYS_RETIRE = "keys.retire"
+    KEYS_DESTROY = "keys.destroy"
+    EXPLAIN = "explain"
     LEASES_LIST = "leases.list"
     LEASES_REVOKE = "leases.revoke"
     CELLS_LIST = "cells.list"
@@ -59,12 +61,14 @@ ALLOWED: Mapping[Role, frozenset[Verb]] = {
         Verb.KEYS_WRAP,
         Verb.KEYS_ROTATE,
         Verb.KEYS_RETIRE,
+        Verb.KEYS_DESTROY,
+        Verb.EXPLAIN,
         Verb.LEASES_REVOKE,
         Verb.CELLS_CREATE,
         Verb.AUDIT_READ,
     },
     Role.OPERATOR: _READS | {Verb.KEYS_RETIRE, Verb.LEASES_REVOKE},
-    Role.AUDITOR: _READS | {Verb.ADMINISTRATORS_LIST, Verb.AUDIT_READ},
+    Role.AUDITOR: _READS | {Verb.ADMINISTRATORS_LIST, Verb.AUDIT_READ, Verb.EXPLAIN},
 }
 """The table of roles."""
 

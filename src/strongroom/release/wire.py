@@ -10,6 +10,7 @@ from typing import ClassVar
 
 from strongroom.records import names
 from strongroom.records.cell import Cell, CellKind
+from strongroom.records.destruction import KeyOrigin
 from strongroom.records.digest import Digest
 from strongroom.records.release import Edition, Lease
 from strongroom.release.roles import Administrator
@@ -25,6 +26,8 @@ POLICIES_PATH = "/v1/policies"
 AUDIT_PATH = "/v1/audit"
 CELLS_PATH = "/v1/cells"
 ADMINISTRATORS_PATH = "/v1/administrators"
+EXPLAIN_PATH = "/v1/explain"
+TRIAL_PATH = "/v1/explain/policy"
 
 RECEIPTS_PAYLOAD_TYPE = "application/vnd.strongroom.receipts-root.v1+json"
 CELL_PAYLOAD_TYPE = "application/vnd.strongroom.cell-request.v1+json"
@@ -33,6 +36,7 @@ CELL_VIEW_PAYLOAD_TYPE = "application/vnd.strongroom.cell-view.v1+json"
 MAX_EVIDENCE_BYTES = 1024 * 1024
 MAX_POLICY_BYTES = 512 * 1024
 MAX_SMALL_BYTES = 64 * 1024
+MAX_EXPLAIN_BYTES = MAX_EVIDENCE_BYTES + MAX_POLICY_BYTES
 MAX_ANSWER_BYTES = 4 * 1024 * 1024
 MAX_KEYS_PER_REQUEST = 16
 CELL_NONCE_BYTES = 32
@@ -96,10 +100,46 @@ class WrapRequest:
 
 
 @dataclass(frozen=True, slots=True)
+class ImportContext:
+    """What an owner's own key on its way to the broker is bound to; its canonical bytes are the HPKE `info`."""
+
+    TYPE: ClassVar[str] = "strongroom/import-context/v1"
+    broker: Digest
+    key_id: str
+    policy_id: str
+    max_uses: int | None
+
+
+@dataclass(frozen=True, slots=True)
+class KeyImport:
+    """A key-encryption key that its owner made elsewhere, sealed to the broker's `wrapping` key.
+
+    Otherwise like a `KeyCreation`.
+    """
+
+    TYPE: ClassVar[str] = "strongroom/key-import/v1"
+    policy_id: str
+    max_uses: int | None
+    encapsulation: bytes
+    ciphertext: bytes
+
+
+@dataclass(frozen=True, slots=True)
+class RekeyOrder:
+    """Orders that wrapped keys of versions below `least_version` be released to nobody from `since` on (Unix seconds)."""
+
+    TYPE: ClassVar[str] = "strongroom/rekey-order/v1"
+    least_version: int
+    since: int
+
+
+@dataclass(frozen=True, slots=True)
 class KeyInfo:
-    """A key as its owner sees it: never the key itself.
+    """One version of a key as its owner sees it: never the key itself.
 
     `max_uses` is how often it may be released, in all its versions, and `used` how often it was; None without a limit.
+    `created` is when this version was made, and so when the key was rotated; `refused_from` is from when an order refuses
+    what is wrapped under it, or None.
     """
 
     TYPE: ClassVar[str] = "strongroom/key-info/v1"
@@ -110,6 +150,8 @@ class KeyInfo:
     created: int
     max_uses: int | None
     used: int | None
+    origin: KeyOrigin
+    refused_from: int | None
 
 
 @dataclass(frozen=True, slots=True)

@@ -31,6 +31,7 @@ from strongroom.release.broker import Broker
 from strongroom.release.roles import Caller, Verb
 from strongroom.services.administrators import administrator_routes
 from strongroom.services.cells import cell_routes
+from strongroom.services.keys import key_routes
 from strongroom.services.log import log_routes
 from strongroom.services.owned import Act, Owned
 from strongroom.services.problems import HANDLERS, Defects, answer, read_body
@@ -49,6 +50,7 @@ def broker_app(broker: Broker, *, clock: Clock = time.time) -> Starlette:
         Route("/healthz", _health),
         *_public_routes(broker, clock),
         *_owner_routes(broker, owned),
+        *key_routes(broker, owned),
         *administrator_routes(broker.administrators, owned),
         *cell_routes(broker.cells, clock, owned, broker.witnessed),
         *log_routes(broker.log, broker.store),

@@ -38,8 +38,10 @@ class Owned:
     broker: Broker
     clock: Callable[[], float]
 
-    def __call__(self, method: str, path: str, verb: Verb, act: Act) -> OwnedRoute:
-        """The path at which who has `verb` is told who they are, and `act` is done."""
+    def __call__(
+        self, method: str, path: str, verb: Verb, act: Act, *, limit: int = wire.MAX_POLICY_BYTES
+    ) -> OwnedRoute:
+        """The path at which who has `verb` is told who they are, and `act` is done; a body has at most `limit` bytes."""
 
         def acted(request: Request, body: bytes) -> Any:
             now = int(self.clock())
@@ -50,7 +52,7 @@ class Owned:
             return act(request, body, caller, now)
 
         async def endpoint(request: Request) -> Any:
-            body = await read_body(request, wire.MAX_POLICY_BYTES)
+            body = await read_body(request, limit)
             return answer(await run_in_threadpool(acted, request, body))
 
         return OwnedRoute(method, path, verb, endpoint)

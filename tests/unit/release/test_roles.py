@@ -17,7 +17,7 @@ def test_the_table_of_roles_is_this_and_no_more():
     assert ALLOWED[Role.ROOT] == set(Verb)
     assert set(Verb) - ALLOWED[Role.OWNER] == {Verb.ADMINISTRATORS_CHANGE}
     assert ALLOWED[Role.OPERATOR] == READS | {Verb.LEASES_REVOKE, Verb.KEYS_RETIRE}
-    assert ALLOWED[Role.AUDITOR] == READS | {Verb.ADMINISTRATORS_LIST, Verb.AUDIT_READ}
+    assert ALLOWED[Role.AUDITOR] == READS | {Verb.ADMINISTRATORS_LIST, Verb.AUDIT_READ, Verb.EXPLAIN}
 
 
 def test_only_roots_change_administrators():

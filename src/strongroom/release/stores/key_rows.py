@@ -11,8 +11,9 @@ from typing import Any
 import sqlalchemy as sa
 
 from strongroom.records.digest import Digest
+from strongroom.release.stores.life_rows import OverwritingRows
 from strongroom.release.stores.port import KeyState, StoredKey, StoredPolicy
-from strongroom.release.stores.rows import Rows, insert_new
+from strongroom.release.stores.rows import insert_new
 from strongroom.release.stores.schema import Keys, Policies
 from strongroom.release.stores.statements import Statement
 
@@ -25,7 +26,7 @@ _NEWEST_POLICY = Statement(
 _PUT_KEY, _PUT_POLICY = insert_new(Keys), insert_new(Policies)
 
 
-class KeyRows(Rows):
+class KeyRows(OverwritingRows):
     """The part of `Transaction` that is about keys and policies."""
 
     def key(self, key_id: str, version: int | None = None) -> StoredKey | None:
@@ -48,10 +49,13 @@ class KeyRows(Rows):
             "state": key.state.value,
             "created": key.created,
         }
-        return self._changed(_PUT_KEY, row) == 1
+        with self.overwriting():
+            return self._changed(_PUT_KEY, row) == 1
 
     def set_key_state(self, key_id: str, state: KeyState) -> int:
-        return self._changed(sa.update(Keys).where(Keys.c.id == key_id).values(state=state.value))
+        alive = sa.and_(Keys.c.id == key_id, Keys.c.state != KeyState.DESTROYED.value)
+        with self.overwriting():
+            return self._changed(sa.update(Keys).where(alive).values(state=state.value))
 
     def policy(self, policy_id: str) -> StoredPolicy | None:
         row = self._connection.execute(_NEWEST_POLICY, {"id": policy_id}).first()

@@ -20,20 +20,28 @@ from strongroom.records.digest import Digest
 from strongroom.records.release import Lease
 from strongroom.release.stores.administrators import AdministratorReader, AdministratorTransaction
 from strongroom.release.stores.cells import CellReader, CellTransaction
+from strongroom.release.stores.lives import LifeReader, LifeTransaction
 
 T = TypeVar("T")
 
 
 class KeyState(enum.StrEnum):
-    """A retired key wraps and releases nothing, and leases that hold it are not renewed; there is no way back."""
+    """A retired key wraps and releases nothing, and leases that hold it are not renewed; a destroyed one is no more.
+
+    There is no way back.
+    """
 
     ACTIVE = "active"
     RETIRED = "retired"
+    DESTROYED = "destroyed"
 
 
 @dataclass(frozen=True, slots=True)
 class StoredKey:
-    """One version of a key-encryption key: `wrapped` is it under the root key, which is never in the store."""
+    """One version of a key-encryption key: `wrapped` is it under the root key, which is never in the store.
+
+    Of a destroyed key nothing is wrapped.
+    """
 
     id: str
     version: int
@@ -73,7 +81,7 @@ class StoredAnswer:
     body: bytes
 
 
-class Reader(CellReader, AdministratorReader, Protocol):
+class Reader(CellReader, AdministratorReader, LifeReader, Protocol):
     """One consistent state of the store."""
 
     def is_consumed(self, scope: str, nonce: bytes, expires: int) -> bool:
@@ -129,7 +137,7 @@ class Reader(CellReader, AdministratorReader, Protocol):
         ...
 
 
-class Transaction(Reader, CellTransaction, AdministratorTransaction, Protocol):
+class Transaction(Reader, CellTransaction, AdministratorTransaction, LifeTransaction, Protocol):
     """A reader that can write."""
 
     def consume(self, scope: str, nonce: bytes, expires: int) -> bool:
@@ -150,7 +158,7 @@ class Transaction(Reader, CellTransaction, AdministratorTransaction, Protocol):
         ...
 
     def set_key_state(self, key_id: str, state: KeyState) -> int:
-        """Set the state of all versions of a key; how many there are."""
+        """Set the state of all versions of a key, unless it was destroyed; how many there are."""
         ...
 
     def put_policy(self, policy: StoredPolicy) -> bool:
@@ -193,5 +201,9 @@ class Store(Protocol):
     def read(self, work: Callable[[Reader], T]) -> T: ...
 
     def write(self, work: Callable[[Transaction], T]) -> T: ...
+
+    def scrub(self) -> None:
+        """When it returns, the store's files hold no trace of keys that were destroyed before."""
+        ...
 
     def close(self) -> None: ...

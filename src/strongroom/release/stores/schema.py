@@ -2,7 +2,7 @@
 
 Knows: names and types of columns. Does not know: who reads or writes them (`sqlite`). A database of a higher version is refused,
 and one of a lower version is given the tables that it lacks. Version 2: cells, their requests, limits of keys.
-Version 3: administrators.
+Version 3: administrators; origins of keys, orders about them, their destruction.
 """
 
 from __future__ import annotations
@@ -10,6 +10,8 @@ from __future__ import annotations
 import sqlalchemy as sa
 
 SCHEMA_VERSION = 3
+DESTROYED = "destroyed"
+"""The state of a key whose rows hold nothing wrapped any more."""
 
 schema = sa.MetaData()
 Meta = sa.Table(
@@ -106,6 +108,26 @@ Administrators = sa.Table(
     sa.Column("appointment", sa.LargeBinary, nullable=False),
     sa.Column("added_by", sa.Text, nullable=False),
     sa.Column("added", sa.Integer, nullable=False),
+)
+ImportedKeys = sa.Table(
+    "imported_keys",
+    schema,
+    sa.Column("key_id", sa.Text, primary_key=True),
+    sa.Column("version", sa.Integer, primary_key=True),
+)
+KeyOrders = sa.Table(
+    "key_orders",
+    schema,
+    sa.Column("key_id", sa.Text, primary_key=True),
+    sa.Column("least", sa.Integer, primary_key=True),
+    sa.Column("since", sa.Integer, nullable=False),
+)
+Destructions = sa.Table(
+    "destructions",
+    schema,
+    sa.Column("key_id", sa.Text, primary_key=True),
+    sa.Column("position", sa.Integer, nullable=False),
+    sa.Column("envelope", sa.LargeBinary, nullable=False),
 )
 Decisions = sa.Table(
     "decisions",

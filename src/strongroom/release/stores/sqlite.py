@@ -27,6 +27,7 @@ from strongroom.release.stores.group import Grouped, Waiting
 from strongroom.release.stores.kept_rows import KeptRows
 from strongroom.release.stores.key_rows import KeyRows
 from strongroom.release.stores.lease_rows import LeaseRows
+from strongroom.release.stores.life_rows import LifeRows, truncate_journal
 from strongroom.release.stores.log_rows import LogRows
 from strongroom.release.stores.nonce_rows import NonceRows
 from strongroom.release.stores.port import Reader, Transaction
@@ -87,6 +88,10 @@ class SqliteStore:
                 except Exception as error:  # noqa: BLE001 (its caller raises it)
                     waiting.error = error
 
+    def scrub(self) -> None:
+        with _translated(), self._reader() as driver:
+            truncate_journal(driver)
+
     def close(self) -> None:
         for driver in (self._writer, *self._idle):
             driver.close()
@@ -136,7 +141,7 @@ def _check_or_create(driver: sqlite3.Connection) -> None:
         driver.execute(f"PRAGMA user_version = {SCHEMA_VERSION}")
 
 
-class SqliteTransaction(NonceRows, KeyRows, LeaseRows, LogRows, CellRows, KeptRows, AdministratorRows):
+class SqliteTransaction(NonceRows, KeyRows, LifeRows, LeaseRows, LogRows, CellRows, KeptRows, AdministratorRows):
     """`Transaction` over one connection."""
 
     def forget(self, now: int) -> None:
