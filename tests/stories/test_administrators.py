@@ -28,6 +28,7 @@ from strongroom.records.release import (
     Use,
     renewal_purpose,
 )
+from strongroom.records.revocation import About, Subject
 from strongroom.records.worker import Configuration, Statement
 from strongroom.release.client import BrokerClient
 from strongroom.release.opening import open_broker
@@ -172,8 +173,9 @@ def test_a_tenants_owner_rules_at_home_and_touches_nothing_of_anothers(peopled):
         lambda: anna.rewrap(beta),
         lambda: anna.rotate_key("beta/key"),
         lambda: anna.retire_key("beta/key"),
-        lambda: anna.revoke_key("beta/key"),
-        lambda: anna.revoke_policy("beta/models"),
+        lambda: anna.revoke_subject(Subject(About.KEY, "beta/key")),
+        lambda: anna.revoke_subject(Subject(About.POLICY, "beta/models")),
+        lambda: anna.revoke_subject(Subject(About.TENANT, "beta")),
         lambda: anna.put_policy(peopled.policy("beta/models", version=2, signer="anna")),
         lambda: anna.put_policy(peopled.policy("models", signer="anna")),
         lambda: anna.add_administrator(generate_p256().public_key(), Role.OWNER, "acme"),

@@ -20,7 +20,7 @@ DECIDED = frozenset({RELEASE, RENEWAL})
 KEYSET, STATEMENT, EVIDENCE, TOKEN, CHAIN, POLICIES = range(6)
 """Where each digest stands in the leaf of a decision; policies and then grants follow."""
 
-_DETAIL = re.compile(r"level=([a-z]+) lease_seconds=([1-9][0-9]{0,9})(?: uses=[0-9/,-]{1,200})?")
+_DETAIL = re.compile(r"level=([a-z]+) lease_seconds=([1-9][0-9]{0,9})(?: uses=[0-9/,b-]{1,200})?")
 
 
 @dataclass(frozen=True, slots=True)

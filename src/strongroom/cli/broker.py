@@ -5,13 +5,14 @@ from __future__ import annotations
 import asyncio
 import json
 import sys
+import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
 
 from strongroom.cli import output
-from strongroom.cli.evidence_files import read_known
+from strongroom.cli.evidence_files import read_collateral, read_known
 from strongroom.cli.explanation import explain_command
 from strongroom.cli.pins import ask_pin
 from strongroom.cli.remote import load_anchors, signed_options
@@ -95,6 +96,22 @@ def identity(state: Path, *, as_json: bool) -> None:
     metavar="K",
     help="How many of them must sign the log before an answer leaves.",
 )
+@click.option(
+    "--collateral",
+    "collateral",
+    multiple=True,
+    metavar="PATH",
+    help="Vendors' collateral of its own, files or folders; nobody is judged by older.",
+)
+@click.option(
+    "--sweep",
+    "sweep_seconds",
+    type=click.IntRange(min=0),
+    default=300,
+    show_default=True,
+    metavar="SECONDS",
+    help="How often lists and collateral are read anew, and live leases judged by them; 0 is never.",
+)
 @output.json_option
 def serve(
     state: Path,
@@ -107,6 +124,8 @@ def serve(
     listen: str,
     seats: tuple[str, ...],
     least: int,
+    collateral: tuple[str, ...],
+    sweep_seconds: int,
     *,
     as_json: bool,
     **signed: Any,
@@ -116,6 +135,7 @@ def serve(
 
     from strongroom.receipts.note import verifier_key
     from strongroom.release.opening import open_broker
+    from strongroom.release.present import Given
     from strongroom.release.witness_client import Seat
     from strongroom.services.broker import broker_app
     from strongroom.services.server import parse_listen, serve_until_signal
@@ -127,18 +147,23 @@ def serve(
         if not isinstance(key, EllipticCurvePublicKey):
             raise UsageError(f"{path} is not a key on P-256", remedy="Make one with `strongroom keys new`.")
         keys.append(key)
-    known = read_known(**signed)
+
+    def given() -> Given:
+        pile = read_collateral(collateral, int(time.time()))
+        return Given(read_known(**signed), pile)
+
     anchors = load_anchors(anchor, enrollers=enrollers)
     broker = open_broker(
         state,
         anchors=anchors,
         owners=keys,
         profile=profile,
-        known=known,
         keep_days=keep_days,
         witnesses=[Seat.parse(text) for text in seats],
         least=least,
         root=_root(root),
+        source=given,
+        sweep_seconds=sweep_seconds,
     )
     log = verifier_key(broker.identity.log_origin, broker.identity.log)
 

@@ -63,6 +63,9 @@ def new(path: Path, kind: str, *, as_json: bool) -> None:
     "--policy-id", required=True, help="The policy under which this key is released; put it there first or later."
 )
 @click.option("--uses", type=click.IntRange(min=1), help="How often it may be released at all; renewals do not count.")
+@click.option(
+    "--per-boot", is_flag=True, help="Release it once per boot of a machine; elsewhere than on a TPM, once per worker."
+)
 @broker_options
 @output.json_option
 def create(
@@ -73,14 +76,17 @@ def create(
     broker_fingerprint: str,
     identity: Path,
     *,
+    per_boot: bool,
     as_json: bool,
 ) -> None:
     """Create the wrapping key KEY_ID at the broker; it never leaves it."""
-    info = broker_client(broker, broker_fingerprint, identity).create_key(key_id, policy_id, max_uses=uses)
+    info = broker_client(broker, broker_fingerprint, identity).create_key(
+        key_id, policy_id, max_uses=uses, per_boot=per_boot
+    )
     if as_json:
         output.print_json(codec.to_json(info))
     else:
-        limit = "" if uses is None else f", uses 0/{uses}"
+        limit = ("" if uses is None else f", uses 0/{uses}") + (", once per boot" if per_boot else "")
         click.echo(f"{key_id} created, released under policy {policy_id}{limit}")
 
 
@@ -129,7 +135,8 @@ def list_keys(broker: str, broker_fingerprint: str, identity: Path, *, as_json: 
 
 
 def _uses(key: KeyInfo) -> str:
-    return "-" if key.max_uses is None else f"{key.used}/{key.max_uses}"
+    uses = [] if key.max_uses is None else [f"{key.used}/{key.max_uses}"]
+    return ", ".join([*uses, *(["per boot"] if key.per_boot else [])]) or "-"
 
 
 def _refused(key: KeyInfo) -> str:

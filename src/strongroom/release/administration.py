@@ -1,24 +1,26 @@
-"""What administrators do at a broker: policies, keys, leases. Every act is a leaf of the log, in the transaction of the act.
+"""What administrators do at a broker: policies and keys. Every act is a leaf of the log, in the transaction of the act.
 
 Knows: what each act changes and writes down. Does not know: whether the caller may do it (`roles`); `who` is the
-administrator's fingerprint, which a `Caller` tells only for ids that are theirs.
+administrator's fingerprint, which a `Caller` tells only for ids that are theirs; what ends leases (`revocations`).
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
-
-from strongroom.errors import LeaseEnded, ReleaseRefused, UsageError
+from strongroom.errors import ReleaseRefused, UsageError
 from strongroom.records.digest import Digest
 from strongroom.records.envelope import Envelope
-from strongroom.records.release import Lease, LeaseState, WrappedKey
+from strongroom.records.release import Lease, WrappedKey
 from strongroom.release import leases, leaves, orders
 from strongroom.release.administrators import Administrators
 from strongroom.release.keys import KeyRing, open_at_broker
 from strongroom.release.log import Log
+from strongroom.release.revocations import Revocations
 from strongroom.release.state import BrokerKeys
 from strongroom.release.stores.port import KeyState, Reader, Store, StoredKey, StoredPolicy, Transaction
 from strongroom.release.wire import KeyInfo, PolicyInfo, WrapContext, WrapRequest, check_name, check_same_tenant
+
+NO_BOOT = Digest("")
+"""No key was released in it."""
 
 
 class Administration:
@@ -29,6 +31,7 @@ class Administration:
     ) -> None:
         self._store, self._log, self._ring, self._administrators = store, log, ring, administrators
         self._wrapping, self._fingerprint = keys.wrapping, keys.identity.fingerprint
+        self.revocations = Revocations(store, log)
 
     def put_policy(self, envelope: Envelope, *, who: Digest, now: int) -> PolicyInfo:
         """Take a policy that an owner of its tenant signed; the same policy once more changes nothing.
@@ -63,10 +66,20 @@ class Administration:
         stored = self._store.read(lambda reader: reader.policies())
         return tuple(PolicyInfo(policy.id, policy.version, policy.digest) for policy in stored)
 
-    def create_key(self, key_id: str, policy_id: str, *, who: Digest, now: int, max_uses: int | None = None) -> KeyInfo:
+    def create_key(
+        self,
+        key_id: str,
+        policy_id: str,
+        *,
+        who: Digest,
+        now: int,
+        max_uses: int | None = None,
+        per_boot: bool = False,
+    ) -> KeyInfo:
         """A new key under a policy, which may be put later; until then it is released to nobody.
 
-        `max_uses` is how often it may be released at all, None without a limit. Raises `UsageError`.
+        `max_uses` is how often it may be released at all, None without a limit; with `per_boot` it is released once per
+        boot of a machine (see `subjects`). Raises `UsageError`.
         """
         if max_uses is not None and max_uses < 1:
             raise UsageError("a key is released once or more", remedy="Give --uses a number above 0, or leave it out.")
@@ -79,7 +92,10 @@ class Administration:
             what = "created"
             if max_uses is not None:
                 transaction.limit_key(key_id, max_uses)
-                what = f"created uses={max_uses}"
+                what += f" uses={max_uses}"
+            if per_boot:
+                transaction.limit_key_per_boot(key_id)
+                what += " per-boot"
             self._log.append(transaction, leaves.key_event(key_id, what, time=now, who=who))
             return key_info(transaction, key)
 
@@ -149,22 +165,7 @@ class Administration:
 
     def revoke_lease(self, lease_id: str, *, who: Digest, now: int) -> tuple[Lease, ...]:
         """End one lease now; its worker learns it at its next renewal. Raises `LeaseEnded` if it is not active."""
-        ended = self._revoke(lambda lease: lease.id == lease_id, "lease", who=who, now=now)
-        if not ended:
-            raise LeaseEnded("there is no such active lease", detail="lease.unknown", remedy="See `strongroom leases`.")
-        return ended
-
-    def revoke_key(self, key_id: str, *, who: Digest, now: int) -> tuple[Lease, ...]:
-        """End all active leases that hold a key.
-
-        A worker that still proves itself gets a new one, unless the key is retired.
-        """
-        return self._revoke(lambda lease: key_id in lease.key_ids, "key", who=who, now=now)
-
-    def revoke_policy(self, policy_id: str, *, who: Digest, now: int) -> tuple[Lease, ...]:
-        """End all active leases of keys under a policy."""
-        held = {key.id for key in self._store.read(lambda reader: reader.keys()) if key.policy_id == policy_id}
-        return self._revoke(lambda lease: not held.isdisjoint(lease.key_ids), "policy", who=who, now=now)
+        return self.revocations.revoke_lease(lease_id, who=who, now=now)
 
     @staticmethod
     def _active(key: StoredKey | None) -> StoredKey:
@@ -174,21 +175,13 @@ class Administration:
             )
         return key
 
-    def _revoke(self, wanted: Callable[[Lease], bool], what: str, *, who: Digest, now: int) -> tuple[Lease, ...]:
-        def revoke(transaction: Transaction) -> tuple[Lease, ...]:
-            found = [leases.at(stored.lease, now) for stored in transaction.leases() if wanted(stored.lease)]
-            ended = [lease for lease in found if lease.state is LeaseState.ACTIVE]
-            for lease in ended:
-                transaction.revoke_lease(lease.id)
-            self._log.append_all(transaction, [leaves.revoked(lease, time=now, who=who, what=what) for lease in ended])
-            return tuple(stored.lease for lease in ended if (stored := transaction.lease(lease.id)))
-
-        return self._store.write(revoke)
-
 
 def key_info(reader: Reader, key: StoredKey) -> KeyInfo:
     """`key` as its owner sees it."""
     uses = reader.key_uses(key.id)
     limit, used = (uses.limit, uses.used) if uses else (None, None)
     origin, refused_from = reader.key_origin(key.id, key.version), orders.refused_from(reader, key)
-    return KeyInfo(key.id, key.version, key.policy_id, key.state, key.created, limit, used, origin, refused_from)
+    per_boot = reader.key_released_in(key.id, NO_BOOT) is not None
+    return KeyInfo(
+        key.id, key.version, key.policy_id, key.state, key.created, limit, used, origin, refused_from, per_boot
+    )

@@ -65,11 +65,15 @@ from strongroom.release.explain import Explainer
 from strongroom.release.keys import KeyRing
 from strongroom.release.lifecycle import Lifecycle
 from strongroom.release.log import Log
+from strongroom.release.present import Present
 from strongroom.release.problem import from_problem, to_problem
 from strongroom.release.refusals import RefusalBudget
+from strongroom.release.revocations import check_not_revoked
 from strongroom.release.roles import Caller, Verb
 from strongroom.release.state import BrokerKeys
 from strongroom.release.stores.port import Reader, Store, StoredAnswer, StoredLease, Transaction
+from strongroom.release.subjects import notes_at
+from strongroom.release.sweep import Sweep, Sweeper
 from strongroom.release.wire import MAX_EVIDENCE_BYTES, RECEIPTS_PAYLOAD_TYPE, ReceiptsRoot
 from strongroom.release.witnesses import Witnesses
 
@@ -87,7 +91,8 @@ class Broker:
     """One broker over one store. Every method may be called from many threads, and may raise `StoreUnavailable`.
 
     `owner_keys` are the roots among its administrators; an empty list is refused (`UsageError`). `now` is in Unix
-    seconds. What decisions rested on is kept for `keep_days`.
+    seconds. What decisions rested on is kept for `keep_days`. With `present`, which then is the appraiser too, evidence is
+    judged by collateral no older than the broker's own, and leases can be swept.
     """
 
     def __init__(
@@ -98,6 +103,7 @@ class Broker:
         appraiser: Appraiser,
         owner_keys: Sequence[EllipticCurvePublicKey],
         keep_days: int = KEEP_DAYS,
+        present: Present | None = None,
     ) -> None:
         if not owner_keys:
             raise UsageError("a broker without an owner serves nobody", remedy="Name an owner's public key (--owner).")
@@ -116,12 +122,25 @@ class Broker:
         self._judge = Judge(keys, ring, appraiser=appraiser, administrators=self.administrators)
         self._refusals = RefusalBudget()
         self.cells = Cells(store, self.log, keys, ring, administrators=self.administrators, refusals=self._refusals)
+        self.present = present
+        self._sweeper: Sweeper | None = None
+        self.sweep: Sweep | None = None
+        if present is not None:
+            self.sweep = Sweep(
+                store, self.administration.revocations, present.again, administrators=self.administrators
+            )
         self._witnesses: Witnesses | None = None
         self._forgotten = 0
 
     def witness(self, witnesses: Witnesses) -> None:
         """From now on an answer needs the signatures of `witnesses`, which have begun; they end with this broker."""
         self._witnesses = witnesses
+
+    def sweep_every(self, seconds: float) -> None:
+        """From now on read anew what is given, and sweep, each `seconds`, until this broker is closed."""
+        if self.present is not None and self.sweep is not None:
+            who = self.identity.fingerprint
+            self._sweeper = Sweeper(self.sweep, self.present.refresh, seconds=seconds, who=who)
 
     def challenge(self, purpose: str, *, now: int) -> Challenge:
         """A fresh nonce for `purpose`; nothing is stored. Raises `ReleaseRefused`."""
@@ -198,7 +217,9 @@ class Broker:
         return self.store.read(lambda reader: self.archive.page(reader, query, sees=sees))
 
     def close(self) -> None:
-        """End the witnesses' rounds, close the store and the root key's token."""
+        """End the sweeps and the witnesses' rounds, close the store and the root key's token."""
+        if self._sweeper is not None:
+            self._sweeper.close()
         if self._witnesses is not None:
             self._witnesses.close()
         self.store.close()
@@ -244,12 +265,17 @@ class Broker:
         found = self.store.read(look)
         if isinstance(found, StoredAnswer):
             return _give(found)
-        outcome: Yes | StrongroomError
-        try:
-            outcome = self._to_keep(judge(request, found), request) if isinstance(found, Facts) else found
-        except (Refused, Unreadable) as error:
-            outcome = error
+        outcome = found if isinstance(found, StrongroomError) else self._judged(request, found, judge, now=now)
         return _give(self.store.write(lambda transaction: self._conclude(transaction, name, request, outcome, now=now)))
+
+    def _judged(
+        self, request: _R, facts: Facts, judge: Callable[[_R, Facts], Yes], *, now: int
+    ) -> Yes | StrongroomError:
+        try:
+            current = self._up_to_date(request, now)
+            return self._to_keep(judge(current, facts), current)
+        except (Refused, Unreadable) as error:
+            return error
 
     def _conclude(
         self, transaction: Transaction, name: Digest, request: Request, outcome: Yes | StrongroomError, *, now: int
@@ -282,17 +308,28 @@ class Broker:
         """Write a yes down. Raises `Refused` only before the first write."""
         still_holds(transaction, yes.facts, now=now)
         self.administrators.check_signed(yes.facts.policies)
-        leaf = yes.leaf
+        check_not_revoked(transaction, yes.notes.subjects)
+        leaf, notes = yes.leaf, yes.notes
         if yes.facts.lease is None:
             orders.check(transaction, yes.facts.keys, now=now)
-            leaf = leaves.with_uses(leaf, uses.count(transaction, [key.id for key in yes.facts.keys]))
+            used = uses.count(transaction, [key.id for key in yes.facts.keys], boot=notes.boot)
+            leaf = leaves.with_uses(leaf, used)
             receipt_key = request.bundle.evidence.keyset.receipt
             transaction.add_lease(StoredLease(yes.lease, receipt_key, receipts_sequence=0))
         elif not transaction.renew_lease(yes.lease):
             raise ReleaseRefused("this lease was renewed meanwhile", detail="lease.renewals")
+        else:  # what it came to concern since stays: keys that its spends were granted
+            notes = dataclasses.replace(notes, subjects=notes.subjects | notes_at(transaction, yes.lease).subjects)
         proof = self.log.append(transaction, leaf)
+        transaction.note_lease(yes.lease.id, dataclasses.replace(notes, position=proof.index))
         self.archive.keep(transaction, proof.index, yes.kept, now=now)
         return ReleaseAnswer(yes.token, yes.lease.id, yes.seconds, yes.grants, proof)
+
+    def _up_to_date(self, request: _R, now: int) -> _R:
+        """The same, with collateral no older than the broker's own."""
+        if self.present is None:
+            return request
+        return dataclasses.replace(request, bundle=self.present.newest(request.bundle, now=now))
 
     def _to_keep(self, yes: Yes, request: Request) -> Yes:
         """The same, with what the archive will keep of it."""

@@ -6,8 +6,8 @@ know: HTTP (`services.cells`), SQL (`stores`), evidence: the lease stands for it
 under the cell's policy moves the cell.
 
 The same request within 60 s gets the answer that was kept; later they are refused, as long as the lease lives; afterwards
-nothing moves under it. So nothing is debited twice. A counter never goes back and a budget never below zero. Not
-covered: closing a cell, raising a limit, revoking the keys that spends granted (their policy's revocation ends the lease).
+nothing moves under it. So nothing is debited twice. A counter never goes back and a budget never below zero. A lease
+concerns the keys that its spends were granted: their revocation ends it. Not covered: closing a cell, raising a limit.
 """
 
 from __future__ import annotations
@@ -31,8 +31,10 @@ from strongroom.release.keys import KeyRing
 from strongroom.release.log import Log
 from strongroom.release.problem import from_problem, to_problem
 from strongroom.release.refusals import RefusalBudget
+from strongroom.release.revocations import check_not_revoked
 from strongroom.release.state import BrokerKeys
 from strongroom.release.stores.port import Reader, Store, StoredAnswer, Transaction
+from strongroom.release.subjects import notes_at, of_names
 from strongroom.release.wire import (
     CELL_NONCE_BYTES,
     CELL_PAYLOAD_TYPE,
@@ -262,7 +264,11 @@ class Cells:
             still_holds(transaction, facts, now=now)
             self._administrators.check_signed(facts.policies)
             orders.check(transaction, facts.keys, now=now)
-            used = uses.count(transaction, [key.id for key in facts.keys])
+            notes, keys = notes_at(transaction, lease), [key.id for key in facts.keys]
+            granting = of_names(keys, [policy.id for policy in facts.policies])
+            check_not_revoked(transaction, granting)
+            used = uses.count(transaction, keys, boot=notes.boot)
+            transaction.note_lease(lease.id, dataclasses.replace(notes, subjects=notes.subjects | granting))
         if not transaction.change_cell(before, after):
             raise StoreUnavailable("a cell changed within a transaction")
         leaf = leaves.cell_changed(

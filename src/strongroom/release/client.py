@@ -44,6 +44,17 @@ from strongroom.records.release import (
     RenewalRequest,
     WrappedKey,
 )
+from strongroom.records.revocation import (
+    LiftRequest,
+    Reason,
+    Revocation,
+    RevocationList,
+    RevocationRequest,
+    Revoked,
+    Subject,
+    SweepPage,
+    SweepRequest,
+)
 from strongroom.records.verdict import Verdict
 from strongroom.release import leaves, wire
 from strongroom.release.appointments import appoint
@@ -154,9 +165,15 @@ class BrokerClient:
 
     # Administrators
 
-    def create_key(self, key_id: str, policy_id: str, *, max_uses: int | None = None) -> wire.KeyInfo:
-        """A new key at the broker, which never leaves it; `max_uses` limits how often it may be released."""
-        return self._owned("POST", wire.KEYS_PATH, wire.KeyInfo, wire.KeyCreation(key_id, policy_id, max_uses))
+    def create_key(
+        self, key_id: str, policy_id: str, *, max_uses: int | None = None, per_boot: bool = False
+    ) -> wire.KeyInfo:
+        """A new key at the broker, which never leaves it.
+
+        `max_uses` limits how often it may be released; with `per_boot` it is released once per boot of a machine.
+        """
+        wanted = wire.KeyCreation(key_id, policy_id, max_uses, per_boot)
+        return self._owned("POST", wire.KEYS_PATH, wire.KeyInfo, wanted)
 
     def keys(self) -> tuple[wire.KeyInfo, ...]:
         """All keys, with their policies and states."""
@@ -246,15 +263,32 @@ class BrokerClient:
 
     def revoke(self, lease_id: str) -> tuple[Lease, ...]:
         """End one lease. Raises `LeaseEnded` if it is not active."""
-        return self._revoke(wire.LEASES_PATH, lease_id)
+        return self._owned("POST", f"{wire.LEASES_PATH}/{_segment(lease_id)}/revoke", wire.LeaseList).leases
 
-    def revoke_key(self, key_id: str) -> tuple[Lease, ...]:
-        """End all active leases that hold a key; which these were."""
-        return self._revoke(wire.KEYS_PATH, key_id)
+    def revoke_subject(self, subject: Subject, reason: Reason = Reason.UNSPECIFIED) -> Revoked:
+        """From now on refuse what concerns `subject`, until it is lifted; and which leases that ended."""
+        return self._owned("POST", wire.REVOCATIONS_PATH, Revoked, RevocationRequest(subject, reason))
 
-    def revoke_policy(self, policy_id: str) -> tuple[Lease, ...]:
-        """End all active leases of keys under a policy; which these were."""
-        return self._revoke(wire.POLICIES_PATH, policy_id)
+    def revocations(self) -> tuple[Revocation, ...]:
+        """All revocations in force."""
+        return self._owned("GET", wire.REVOCATIONS_PATH, RevocationList).revocations
+
+    def lift(self, subject: Subject) -> tuple[Revocation, ...]:
+        """Let what concerns `subject` be released again; those that remain in force."""
+        return self._owned("POST", f"{wire.REVOCATIONS_PATH}/lift", RevocationList, LiftRequest(subject)).revocations
+
+    def sweep(self, *, dry_run: bool = False) -> Iterator[SweepPage]:
+        """Have every live lease judged again, page by page, by what the broker knows now, and those ended that fail.
+
+        With `dry_run` nothing is ended. Raises `LogInvalid` where the broker goes round in circles.
+        """
+        after: str | None = ""
+        while after is not None:
+            page = self._owned("POST", wire.SWEEPS_PATH, SweepPage, SweepRequest(after, dry_run))
+            if page.next is not None and page.next <= after:
+                raise LogInvalid("the broker's pages of its leases do not follow each other")
+            yield page
+            after = page.next
 
     def administrators(self) -> tuple[Administrator, ...]:
         """Who acts at the broker: roots first. A tenant's own sees its tenant's, and those who act for every tenant."""
@@ -286,9 +320,6 @@ class BrokerClient:
                 return
 
     # Below the verbs
-
-    def _revoke(self, path: str, name: str) -> tuple[Lease, ...]:
-        return self._owned("POST", f"{path}/{_segment(name)}/revoke", wire.LeaseList).leases
 
     def _person(self, method: str, path: str, name: Digest, record: object = None) -> Administrator:
         found = self._owned(method, path, wire.AdministratorList, record).administrators

@@ -18,7 +18,7 @@ from strongroom.appraisal.appraise import require
 from strongroom.errors import ReleaseRefused
 from strongroom.records.digest import Digest
 from strongroom.records.envelope import Envelope
-from strongroom.records.evidence import EvidenceBundle
+from strongroom.records.evidence import Evidence, EvidenceBundle
 from strongroom.records.policy import Policy
 from strongroom.records.release import (
     Challenge,
@@ -39,6 +39,8 @@ from strongroom.release.grants import seal_grant, sign_grant
 from strongroom.release.keys import KeyRing
 from strongroom.release.state import BrokerKeys
 from strongroom.release.stores.port import KeyState, Reader, StoredKey, StoredLease, StoredPolicy
+from strongroom.release.stores.revocations import LeaseNotes
+from strongroom.release.subjects import notes_of
 from strongroom.release.wire import MAX_KEYS_PER_REQUEST
 
 
@@ -59,7 +61,7 @@ class Facts:
 
 @dataclass(frozen=True, slots=True)
 class Yes:
-    """An intended answer: the lease as it will stand, the token, the grants, the leaf that says so, and what is kept of it."""
+    """An intended answer: lease as it will stand, token, grants, the leaf that says so, what it concerns, what is kept."""
 
     facts: Facts
     lease: Lease
@@ -68,6 +70,7 @@ class Yes:
     grants: tuple[Envelope, ...]
     outlines: tuple[GrantSummary, ...]
     leaf: Leaf
+    notes: LeaseNotes
     kept: Kept | None = None
 
 
@@ -147,7 +150,7 @@ class Judge:
             grants=[outline.digest for outline in outlines],
         )
         signed = tuple(sign_grant(grant, self._keys.signing) for grant in grants)
-        return Yes(facts, lease, seconds, token, signed, outlines, leaf)
+        return Yes(facts, lease, seconds, token, signed, outlines, leaf, _notes(evidence, verdict, facts))
 
     def renewal(self, request: RenewalRequest, facts: Facts, *, now: int) -> Yes:
         """The answer to a worker's fresh proof for a lease it has. Raises as `release` does."""
@@ -167,7 +170,7 @@ class Judge:
             seconds=seconds,
             policies=[policy.digest for policy in facts.policies],
         )
-        return Yes(facts, lease, seconds, token, (), (), leaf)
+        return Yes(facts, lease, seconds, token, (), (), leaf, _notes(evidence, verdict, facts))
 
     def _appraise(
         self, bundle: EvidenceBundle, challenge: Challenge, facts: Facts, *, now: int
@@ -214,6 +217,11 @@ class Judge:
 
     def _token(self, verdict: Verdict) -> str:
         return ear.to_token(verdict, self._keys.token, issuer=self._fingerprint)
+
+
+def _notes(evidence: Evidence, verdict: Verdict, facts: Facts) -> LeaseNotes:
+    keys, policies = ([found.id for found in every] for every in (facts.keys, facts.policies))
+    return notes_of(evidence, verdict.claims, key_ids=keys, policy_ids=policies)
 
 
 def _check_editions(request: ReleaseRequest, facts: Facts, policies: Sequence[Policy]) -> None:

@@ -6,7 +6,8 @@ Knows: the order of digests in each leaf. Does not know: the log (`log`), or wha
     release     lease id    keyset, statement, evidence, token, chain, policies…, grants…        level, lease_seconds
     renewal     lease id    keyset, statement, evidence, token, chain, policies…                 level, lease_seconds
     refusal     purpose     evidence, keyset; of a cell: request, keyset                         code, checks, how many unlogged
-    revocation  lease id    keyset, who                                                          what was revoked
+    revocation  lease id    keyset, who                                                          what ended it
+    revocation  KIND:name   who                                                                  in force, or lifted
     policy      policy id   policy, who                                                          version
     key         key id      who (, artifact)                                                     created, wrapped, rotated, …
     receipts    lease id    keyset, root                                                         count, sequence
@@ -27,6 +28,7 @@ from strongroom.records.cell import Advance, Cell, Spend
 from strongroom.records.digest import Digest, digest_bytes
 from strongroom.records.evidence import Evidence
 from strongroom.records.release import Grant, Leaf, Lease, ReleaseAnswer
+from strongroom.records.revocation import About, Revocation, Subject
 from strongroom.records.verdict import Level
 from strongroom.release.roles import Administrator
 from strongroom.release.wire import ReceiptsRoot
@@ -64,8 +66,19 @@ def refused(error: StrongroomError, *, time: int, purpose: str, evidence: Eviden
 
 
 def revoked(lease: Lease, *, time: int, who: Digest, what: str) -> Leaf:
-    """The leaf of an ended lease; `what` the owner named: lease, key or policy."""
-    return Leaf(REVOCATION, time, lease.id, (lease.keyset, who), what)
+    """The leaf of an ended lease; `what` ended it: a kind of subject, or what a sweep found (see `sweep`)."""
+    return Leaf(REVOCATION, time, lease.id, (lease.keyset, who), what[:MAX_DETAIL])
+
+
+def revocation(standing: Revocation) -> Leaf:
+    """The leaf of a revocation that comes into force."""
+    detail = f"in force reason={standing.reason.value}"
+    return Leaf(REVOCATION, standing.since, _shown(standing.subject), (standing.who,), detail)
+
+
+def revocation_lifted(subject: Subject, *, time: int, who: Digest) -> Leaf:
+    """The leaf of its end."""
+    return Leaf(REVOCATION, time, _shown(subject), (who,), "lifted")
 
 
 def policy_put(policy_id: str, version: int, *, time: int, policy: Digest, who: Digest) -> Leaf:
@@ -141,6 +154,12 @@ def check_decided(
     )
     if not holds:
         raise LogInvalid("the broker logged something else than what it answered")
+
+
+def _shown(subject: Subject) -> str:
+    """A machine by a digest: what hardware says of itself is not for everybody who reads the log."""
+    name = digest_bytes(subject.name.encode()) if subject.about is About.MACHINE else subject.name
+    return f"{subject.about.value}:{name}"
 
 
 def _decision(level: Level, seconds: int) -> str:

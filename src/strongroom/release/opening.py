@@ -5,19 +5,18 @@ Knows: which parts belong together. Does not know: what any of them does.
 
 from __future__ import annotations
 
-import functools
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from cryptography.hazmat.primitives.asymmetric.ec import EllipticCurvePublicKey
 
-from strongroom.appraisal.appraise import appraise
 from strongroom.appraisal.signed import NOTHING, Known
 from strongroom.errors import UsageError
 from strongroom.release import state
 from strongroom.release.archive import KEEP_DAYS
 from strongroom.release.broker import Broker
 from strongroom.release.keys import KeyRing
+from strongroom.release.present import Given, Present
 from strongroom.release.profile import PRODUCTION, check_profile
 from strongroom.release.stores.port import KeyState, Store
 from strongroom.release.witness_client import Seat
@@ -36,11 +35,15 @@ def open_broker(
     witnesses: Sequence[Seat] = (),
     least: int = 0,
     root: state.FindRoot | None = None,
+    source: Callable[[], Given] | None = None,
+    sweep_seconds: int = 0,
 ) -> Broker:
     """The broker whose state lies in `directory`, made there at the first start.
 
-    `known` are signed reference values, custody lists and provenance; policies say whose count. What decisions
-    rested on is kept for `keep_days`, and nothing for 0. `root` finds its root key where that is in no file of its directory.
+    `known` are signed reference values, custody lists and provenance; policies say whose count. Instead of it, `source`
+    reads all that, and collateral of the broker's own; each `sweep_seconds`, if above 0, it is read anew and every live
+    lease is judged by it. What decisions rested on is kept for `keep_days`, and nothing for 0. `root` finds its root key
+    where that is in no file of its directory.
 
     `witnesses` are told of every new state of its log; with `least` above 0, so many must sign it before an answer leaves.
 
@@ -63,10 +66,12 @@ def open_broker(
         raise
     try:
         _check_root(store, keys)
-        appraiser = functools.partial(appraise, anchors=tuple(anchors), known=known)
-        broker = Broker(store, keys, appraiser=appraiser, owner_keys=owners, keep_days=keep_days)
+        present = Present(anchors, source() if source is not None else Given(known), source)
+        broker = Broker(store, keys, appraiser=present, owner_keys=owners, keep_days=keep_days, present=present)
         if witnesses:
             broker.witness(_begin(Witnesses(witnesses, least, log=broker.log, store=store)))
+        if sweep_seconds:
+            broker.sweep_every(sweep_seconds)
         return broker  # noqa: TRY300 (whatever goes wrong above closes the store)
     except BaseException:
         store.close()

@@ -28,6 +28,8 @@ CELLS_PATH = "/v1/cells"
 ADMINISTRATORS_PATH = "/v1/administrators"
 EXPLAIN_PATH = "/v1/explain"
 TRIAL_PATH = "/v1/explain/policy"
+REVOCATIONS_PATH = "/v1/revocations"
+SWEEPS_PATH = "/v1/sweeps"
 
 RECEIPTS_PAYLOAD_TYPE = "application/vnd.strongroom.receipts-root.v1+json"
 CELL_PAYLOAD_TYPE = "application/vnd.strongroom.cell-request.v1+json"
@@ -70,13 +72,14 @@ class ReceiptsRoot:
 class KeyCreation:
     """Asks for a new key under a policy, which may be put later; until it is, the key is released to nobody.
 
-    `max_uses` is how often it may be released at all, or None.
+    `max_uses` is how often it may be released at all, or None; with `per_boot` it is released once per boot of a machine.
     """
 
     TYPE: ClassVar[str] = "strongroom/key-creation/v1"
     key_id: str
     policy_id: str
     max_uses: int | None
+    per_boot: bool
 
 
 @dataclass(frozen=True, slots=True)
@@ -139,7 +142,7 @@ class KeyInfo:
 
     `max_uses` is how often it may be released, in all its versions, and `used` how often it was; None without a limit.
     `created` is when this version was made, and so when the key was rotated; `refused_from` is from when an order refuses
-    what is wrapped under it, or None.
+    what is wrapped under it, or None. With `per_boot` it is released once per boot.
     """
 
     TYPE: ClassVar[str] = "strongroom/key-info/v1"
@@ -152,6 +155,7 @@ class KeyInfo:
     used: int | None
     origin: KeyOrigin
     refused_from: int | None
+    per_boot: bool
 
 
 @dataclass(frozen=True, slots=True)

@@ -35,6 +35,7 @@ from strongroom.services.keys import key_routes
 from strongroom.services.log import log_routes
 from strongroom.services.owned import Act, Owned
 from strongroom.services.problems import HANDLERS, Defects, answer, read_body
+from strongroom.services.revocations import revocation_routes
 
 log = logging.getLogger("strongroom.broker")
 
@@ -53,6 +54,7 @@ def broker_app(broker: Broker, *, clock: Clock = time.time) -> Starlette:
         *key_routes(broker, owned),
         *administrator_routes(broker.administrators, owned),
         *cell_routes(broker.cells, clock, owned, broker.witnessed),
+        *revocation_routes(broker, owned),
         *log_routes(broker.log, broker.store),
     ]
     return Starlette(routes=routes, exception_handlers=HANDLERS, middleware=[Middleware(Defects)])
@@ -97,8 +99,14 @@ def _owner_routes(broker: Broker, owned: Owned) -> list[Route]:
 
     def create_key(_: Request, body: bytes, caller: Caller, now: int) -> wire.KeyInfo:
         wanted = codec.decode(wire.KeyCreation, body)
-        who = caller.on(wanted.key_id, wanted.policy_id)
-        return admin.create_key(wanted.key_id, wanted.policy_id, max_uses=wanted.max_uses, who=who, now=now)
+        return admin.create_key(
+            wanted.key_id,
+            wanted.policy_id,
+            max_uses=wanted.max_uses,
+            per_boot=wanted.per_boot,
+            who=caller.on(wanted.key_id, wanted.policy_id),
+            now=now,
+        )
 
     def wrap(request: Request, body: bytes, caller: Caller, now: int) -> Any:
         wanted, key_id = codec.decode(wire.WrapRequest, body), request.path_params["id"]
@@ -128,17 +136,8 @@ def _owner_routes(broker: Broker, owned: Owned) -> list[Route]:
         owned("POST", f"{wire.KEYS_PATH}/{{id:path}}/rotate", Verb.KEYS_ROTATE, one(admin.rotate_key)),
         owned("POST", f"{wire.KEYS_PATH}/{{id:path}}/rewrap", Verb.KEYS_WRAP, rewrap),
         owned("POST", f"{wire.KEYS_PATH}/{{id:path}}/retire", Verb.KEYS_RETIRE, one(admin.retire_key, wire.KeyList)),
-        owned(
-            "POST", f"{wire.KEYS_PATH}/{{id:path}}/revoke", Verb.LEASES_REVOKE, one(admin.revoke_key, wire.LeaseList)
-        ),
         owned("GET", wire.POLICIES_PATH, Verb.POLICIES_LIST, _seen(admin.policies, lambda x: [x.id], wire.PolicyList)),
         owned("POST", wire.POLICIES_PATH, Verb.POLICIES_PUT, put_policy),
-        owned(
-            "POST",
-            f"{wire.POLICIES_PATH}/{{id:path}}/revoke",
-            Verb.LEASES_REVOKE,
-            one(admin.revoke_policy, wire.LeaseList),
-        ),
         *_lease_routes(broker, owned),
     ]
 

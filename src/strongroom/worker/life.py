@@ -17,13 +17,24 @@ from dataclasses import dataclass
 from typing import TypeVar
 
 from strongroom.crypto import merkle
-from strongroom.errors import GrantInvalid, LeaseEnded, MalformedArtifact, StrongroomError, Unavailable
+from strongroom.errors import (
+    GrantInvalid,
+    LeaseEnded,
+    LogInvalid,
+    MalformedArtifact,
+    NonceReused,
+    ReleaseRefused,
+    StrongroomError,
+    Unavailable,
+)
 from strongroom.receipts.chain import chain_head
+from strongroom.records import codec
 from strongroom.records.digest import Digest, raw
 from strongroom.records.evidence import Collateral, EvidenceBundle
 from strongroom.records.release import (
     PURPOSE_RELEASE,
     KeyRequest,
+    Leaf,
     ReleaseAnswer,
     ReleaseRequest,
     RenewalRequest,
@@ -35,6 +46,7 @@ from strongroom.records.session import ReleaseProof
 from strongroom.records.worker import Configuration, Statement
 from strongroom.release.client import BrokerClient
 from strongroom.release.grants import open_grant
+from strongroom.release.leaves import CHAIN
 from strongroom.sealed.open import OpenedArtifact, Opener
 from strongroom.worker.attester import Attester, Device
 from strongroom.worker.keys import WorkerKeys
@@ -76,6 +88,14 @@ class Released:
     bundle: EvidenceBundle
 
 
+@dataclass(frozen=True, slots=True)
+class Asked:
+    """A renewal that no answer came to, and the boot clock before it was first sent."""
+
+    at: float
+    request: RenewalRequest
+
+
 class Worker:
     """One life. `report` is told each state with a sentence for people; `clock` gives Unix seconds, `boot` the boot clock."""
 
@@ -96,6 +116,8 @@ class Worker:
         self._clock, self._boot, self._report = clock, boot, report
         self._stop = asyncio.Event()
         self._term = Term(0.0, 0)
+        self._unanswered: Asked | None = None
+        self._behind = False
 
     def stop(self) -> None:
         """Ask for an orderly end: drain, wipe, stop."""
@@ -219,14 +241,18 @@ class Worker:
         await self._stop.wait()
 
     async def _keep_lease(self, session: Session) -> None:
-        """Renew by fresh evidence; raises `LeaseEnded` early enough that everything is wiped when the term ends: no grace."""
+        """Renew by fresh evidence; raises `LeaseEnded` early enough that everything is wiped when the term ends: no grace.
+
+        A renewal whose answer got lost may have been decided: the same bytes go out again, and the term counts from before
+        they first did.
+        """
         while True:
             await asyncio.sleep(self._term.until_renewal(self._boot()))
-            asked = self._boot()
-            if self._term.over(asked):
+            now = self._boot()
+            if self._term.over(now):
                 raise LeaseEnded("the lease runs out and could not be renewed")
             try:
-                answer = await asyncio.wait_for(apart(lambda: self._renew(session)), self._term.drains - asked)
+                asked, answer = await asyncio.wait_for(apart(lambda: self._renew(session)), self._term.drains - now)
             except (Unavailable, TimeoutError):
                 await asyncio.sleep(self._term.until_retry(self._boot()))
                 continue
@@ -235,15 +261,50 @@ class Worker:
                 session.release,
                 token=answer.token,
                 proof=answer.proof,
-                chain=chain_head(session.release.chain, answer.token),
+                chain=self._link(session.release.chain, answer),
             )
             await self._log_receipts(session, self._term.until_renewal(self._boot()))
 
-    def _renew(self, session: Session) -> ReleaseAnswer:
+    def _renew(self, session: Session) -> tuple[float, ReleaseAnswer]:
+        """The answer, and the boot clock before what it answers was first sent."""
+        if self._unanswered is not None:
+            try:
+                return self._send(self._unanswered)
+            except ReleaseRefused as error:
+                if not isinstance(error, NonceReused) and error.detail != "challenge.expired":
+                    raise
+                self._behind = True  # the broker keeps its answer no more; whether it was a yes, its log says
         lease_id = session.release.lease_id
         purpose = renewal_purpose(lease_id)
+        at = self._boot()
         challenge = self._broker.challenge(purpose)
-        return self._broker.renew(RenewalRequest(challenge, session.prove(challenge.nonce, purpose), lease_id))
+        request = RenewalRequest(challenge, session.prove(challenge.nonce, purpose), lease_id)
+        return self._send(Asked(at, request))
+
+    def _send(self, asked: Asked) -> tuple[float, ReleaseAnswer]:
+        """Remembered until it is answered, by whatever."""
+        self._unanswered = asked
+        try:
+            answer = self._broker.renew(asked.request)
+        except Unavailable:
+            raise
+        except StrongroomError:
+            self._unanswered = None
+            raise
+        self._unanswered = None
+        return asked.at, answer
+
+    def _link(self, before: Digest, answer: ReleaseAnswer) -> Digest:
+        """The head of the lease's chain with `answer`; the log's word, where a renewal in between was never heard of.
+
+        Raises `LogInvalid` where the two differ and nothing was lost.
+        """
+        head = chain_head(before, answer.token)
+        logged = codec.decode(Leaf, answer.proof.leaf).digests[CHAIN]
+        if logged != head and not self._behind:
+            raise LogInvalid("the broker's chain of this lease is another than its worker's")
+        self._behind = False
+        return logged
 
     async def _log_receipts(self, session: Session, seconds: float) -> None:
         """One Merkle root an interval, for all receipts since the last; a broker that is away or slow gets them next time."""

@@ -49,6 +49,7 @@ class Appraiser:
 
     def __init__(self) -> None:
         self.admits = True
+        self.claims = {}
         self.count = 0
 
     def __call__(self, bundle: EvidenceBundle, *, policy: Policy, nonce: bytes, purpose: str, now: int) -> Verdict:
@@ -59,7 +60,7 @@ class Appraiser:
             judged("binding.purpose", evidence.purpose == purpose),
             judged("policy.test", self.admits, "what the test says"),
         )
-        return Verdict(Level.SIMULATED, checks, {}, evidence.digest, policy.digest, purpose, now)
+        return Verdict(Level.SIMULATED, checks, self.claims, evidence.digest, policy.digest, purpose, now)
 
 
 class Worker:

@@ -7,6 +7,7 @@ from strongroom.crypto.signatures import generate_p256
 from strongroom.errors import LeaseEnded, ReleaseRefused, SignatureInvalid, UsageError
 from strongroom.records.digest import digest_bytes
 from strongroom.records.release import Edition
+from strongroom.records.revocation import About, Subject
 from strongroom.release import leaves
 
 
@@ -116,8 +117,11 @@ def test_revoking_a_key_leaves_leases_of_other_keys_alone(world, worker):
     wrapped = world.prepared()
     world.release(world.request(worker, wrapped))
     world.admin.create_key("other", "policy", who=world.who, now=world.now)
-    assert world.admin.revoke_key("other", who=world.who, now=world.now) == ()
-    assert len(world.admin.revoke_policy("policy", who=world.who, now=world.now)) == 1
+    ended = [
+        world.admin.revocations.revoke(subject, who=world.who, now=world.now).leases
+        for subject in (Subject(About.KEY, "other"), Subject(About.POLICY, "policy"))
+    ]
+    assert [len(leases) for leases in ended] == [0, 1]
 
 
 def test_the_database_never_holds_a_key_in_clear(world, worker):

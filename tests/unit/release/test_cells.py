@@ -11,6 +11,7 @@ from strongroom.records.cell import Advance, CellKind, CellView, Look, Output, S
 from strongroom.records.digest import digest_bytes
 from strongroom.records.envelope import Envelope
 from strongroom.records.release import Edition
+from strongroom.records.revocation import About, Subject
 from strongroom.release import leaves
 from strongroom.release.grants import read_grant
 from strongroom.release.wire import CELL_PAYLOAD_TYPE, CELL_VIEW_PAYLOAD_TYPE, CellCreation
@@ -461,3 +462,38 @@ def test_a_reused_nonce_is_the_error_that_says_so(world, worker, lease):
     world.now += 60
     with pytest.raises(NonceReused):
         ask(world, worker, request)
+
+
+# --- revocations and boots --------------------------------------------------------------------------------------------
+
+
+@pytest.mark.usefixtures("budget")
+def test_a_revoked_output_key_is_granted_to_nobody_and_takes_no_debit(world, worker, lease, wrapped):
+    subject = Subject(About.KEY, "outputs")
+    assert world.admin.revocations.revoke(subject, who=world.who, now=world.now).leases == ()
+    spend = spending(lease, 3, output=Output(wrapped, worker.keyset))
+    assert refusal(world, worker, spend) == "revoked.key"
+    assert value(world, "epsilon") == 10
+    world.admin.revocations.lift(subject, who=world.who, now=world.now)
+    ask(world, worker, spending(lease, 3, output=Output(wrapped, worker.keyset)))
+    assert value(world, "epsilon") == 7
+
+
+@pytest.mark.usefixtures("budget")
+def test_revoking_a_key_ends_the_lease_whose_spends_it_was_granted_to(world, worker, lease, wrapped):
+    ask(world, worker, spending(lease, 3, output=Output(wrapped, worker.keyset)))
+    world.renew(worker, lease)
+    ended = world.admin.revocations.revoke(Subject(About.KEY, "outputs"), who=world.who, now=world.now).leases
+    assert [each.id for each in ended] == [lease]
+    with pytest.raises(LeaseEnded):
+        ask(world, worker, spending(lease))
+
+
+def test_an_output_key_per_boot_is_granted_once_in_the_boot_of_the_lease(world, worker, lease):
+    create(world, "rare", CellKind.BUDGET, limit=10, output_key="once")
+    world.admin.create_key("once", "policy", who=world.who, now=world.now, per_boot=True)
+    output = Output(world.wrap(key_id="once", of=OUTPUT), worker.keyset)
+    answer = ask(world, worker, spending(lease, 3, output=output, cell_id="rare"))
+    assert leaf_of(world, answer).detail.endswith(" uses=b")
+    assert refusal(world, worker, spending(lease, 3, output=output, cell_id="rare")) == "key.boot"
+    assert value(world, "rare") == 7

@@ -4,6 +4,7 @@ import pytest
 
 from strongroom.errors import AppraisalRefused, ReleaseRefused, StoreUnavailable, UsageError
 from strongroom.receipts.proof import verify_proof
+from strongroom.records.digest import digest_bytes
 from strongroom.release import uses
 
 
@@ -111,8 +112,74 @@ def test_a_count_that_changes_under_the_transaction_ends_it(world):
         def key_uses(self, key_id):
             return world.store.read(lambda reader: reader.key_uses(key_id))
 
+        def key_released_in(self, _key_id, _boot):
+            return None
+
         def use_key(self, _key_id, _times):
             return False
 
     with pytest.raises(StoreUnavailable):
-        uses.count(Changed(), ["model"])
+        uses.count(Changed(), ["model"], boot=digest_bytes(b"boot"))
+
+
+def per_boot(world, **members):
+    """A key that is released once per boot, and a wrapped data key."""
+    world.put_policy()
+    world.admin.create_key("model", "policy", who=world.who, now=world.now, per_boot=True, **members)
+    return world.wrap()
+
+
+def test_a_key_per_boot_is_released_once_to_each_keyset(world, worker, another_worker):
+    wrapped = per_boot(world)
+    request = world.request(worker, wrapped)
+    answer = world.release(request)
+    assert world.release(request) == answer
+    assert refusal(world, world.request(worker, wrapped)) == "key.boot"
+    assert detail(world, world.release(world.request(another_worker, wrapped))).endswith(" uses=b")
+    world.renew(worker, answer.lease_id)
+    assert [leaf.detail for leaf in world.leaves() if leaf.event == "key"] == ["created per-boot", "wrapped"]
+    (key,) = world.admin.keys()
+    assert key.per_boot
+
+
+def test_a_tpm_that_was_not_reset_is_the_same_boot_whatever_the_keyset(world, worker, another_worker):
+    wrapped = per_boot(world)
+    world.appraiser.claims = {"ak_name": "000b" + "11" * 32, "reset_count": 7}
+    world.release(world.request(worker, wrapped))
+    assert refusal(world, world.request(another_worker, wrapped)) == "key.boot"
+    world.appraiser.claims = {"ak_name": "000b" + "22" * 32, "reset_count": 7}
+    world.release(world.request(another_worker, wrapped))
+    world.appraiser.claims = {"ak_name": "000b" + "11" * 32, "reset_count": 8}
+    world.release(world.request(worker, wrapped))
+    assert refusal(world, world.request(worker, wrapped)) == "key.boot"
+
+
+def test_a_key_per_boot_with_a_limit_keeps_both(world, worker, another_worker):
+    wrapped = per_boot(world, max_uses=1)
+    assert detail(world, world.release(world.request(worker, wrapped))).endswith(" uses=1/1b")
+    assert refusal(world, world.request(worker, wrapped)) == "key.boot"
+    assert refusal(world, world.request(another_worker, wrapped)) == "key.uses"
+    assert used(world) == [("model", 1)]
+
+
+def test_a_key_per_boot_is_not_granted_twice_in_one_answer(world, worker):
+    made = world.request(worker, per_boot(world))
+    assert refusal(world, dataclasses.replace(made, keys=(*made.keys, *made.keys))) == "key.boot"
+    world.broker.close()
+    world.open()
+    world.release(world.request(worker, made.keys[0].wrapped))
+
+
+def test_a_boot_that_is_written_under_the_transaction_ends_it():
+    class Changed:
+        def key_uses(self, _key_id):
+            return None
+
+        def key_released_in(self, _key_id, _boot):
+            return False
+
+        def use_key_in(self, _key_id, _boot):
+            return False
+
+    with pytest.raises(StoreUnavailable):
+        uses.count(Changed(), ["model"], boot=digest_bytes(b"boot"))

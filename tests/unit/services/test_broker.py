@@ -36,6 +36,7 @@ from strongroom.records.release import (
     RenewalRequest,
     Use,
 )
+from strongroom.records.revocation import About, Subject
 from strongroom.release.client import BrokerClient
 from strongroom.release.grants import open_grant, read_grant, sign_grant
 from strongroom.release.owners import sign_request
@@ -111,13 +112,13 @@ def test_a_revoked_worker_learns_it_at_its_next_renewal(client, owner, worker, w
         owner.revoke(answer.lease_id)
 
 
-@pytest.mark.parametrize(("verb", "name"), [("revoke_key", "model"), ("revoke_policy", "policy")])
+@pytest.mark.parametrize("subject", [Subject(About.KEY, "model"), Subject(About.POLICY, "policy")])
 def test_a_revocation_by_key_or_policy_ends_every_lease_under_it(
-    client, owner, worker, another_worker, wrapped, verb, name
+    client, owner, worker, another_worker, wrapped, subject
 ):
     leases = {client.release(release_request(client, each, wrapped)).lease_id for each in (worker, another_worker)}
-    assert {lease.id for lease in getattr(owner, verb)(name)} == leases
-    assert getattr(owner, verb)(name) == ()
+    assert {lease.id for lease in owner.revoke_subject(subject).leases} == leases
+    assert owner.revoke_subject(subject).leases == ()
 
 
 def test_a_refusal_is_403_and_names_the_failed_checks(world, url, client, worker, wrapped):

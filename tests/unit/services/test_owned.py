@@ -17,6 +17,7 @@ from strongroom.errors import (
 from strongroom.records.cell import CellKind
 from strongroom.records.digest import digest_bytes
 from strongroom.records.release import Edition, KeyRequest, ReleaseRequest, Use
+from strongroom.records.revocation import About, Subject
 from strongroom.release.cell_client import CellClient
 from strongroom.release.client import BrokerClient
 from strongroom.release.owners import sign_request
@@ -149,8 +150,12 @@ def test_an_owner_does_not_touch_what_is_anothers(world, estate):
             lambda t=tenant: owner.wrap(f"{t}key", Edition.first(b"artifact-id"), bytes(32)),
             lambda t=tenant: owner.rotate_key(f"{t}key"),
             lambda t=tenant: owner.retire_key(f"{t}key"),
-            lambda t=tenant: owner.revoke_key(f"{t}key"),
-            lambda t=tenant: owner.revoke_policy(f"{t}policy"),
+            lambda t=tenant: owner.revoke_subject(Subject(About.KEY, f"{t}key")),
+            lambda t=tenant: owner.revoke_subject(Subject(About.POLICY, f"{t}policy")),
+            lambda t=tenant: owner.revoke_subject(Subject(About.TENANT, t.rstrip("/"))),
+            lambda t=tenant: owner.lift(Subject(About.KEY, f"{t}key")),
+            lambda: owner.revoke_subject(Subject(About.MACHINE, "ppid:00")),
+            lambda: owner.revoke_subject(Subject(About.ARTIFACT, "sha256:" + "0" * 64)),
             lambda t=tenant: owner.cell(f"{t}cell"),
             lambda t=tenant: owner.create_cell(CellCreation(f"{t}new", CellKind.COUNTER, f"{t}policy", None, None)),
             lambda t=tenant: owner.put_policy(sign_policy(world.policy(policy_id=f"{t}policy", version=9), signer)),

@@ -12,14 +12,18 @@ from strongroom.errors import (
     EngineUnavailable,
     GrantInvalid,
     LeaseEnded,
+    LogInvalid,
     MalformedArtifact,
+    NonceReused,
     SealBroken,
     ServiceUnavailable,
     StrongroomError,
 )
 from strongroom.records.digest import digest_bytes
+from strongroom.records.revocation import About, Subject
 from strongroom.records.worker import Configuration
 from strongroom.release.client import BrokerClient
+from strongroom.release.problem import to_problem
 from strongroom.worker.keys import WorkerKeys
 from strongroom.worker.life import State, wrapped_key
 from strongroom_sim import mrtd_for
@@ -232,3 +236,86 @@ def test_a_lease_is_renewed_while_a_large_model_is_still_being_opened(made):
         assert served.url
         made.client(served.url).ask("x")
     assert served.error is None
+
+
+class Losing(httpx2.HTTPTransport):
+    """Delivers renewals, and loses the answers that `lost` says of each by its number."""
+
+    def __init__(self, *lost: int, forgets: tuple[int, ...] = ()) -> None:
+        super().__init__()
+        self.lost, self.forgets, self.sent = lost, forgets, []
+
+    def handle_request(self, request: httpx2.Request) -> httpx2.Response:
+        if not request.url.path.endswith("/renew"):
+            return super().handle_request(request)
+        self.sent.append(request.read())
+        number = len(self.sent)
+        if number in self.forgets:
+            return httpx2.Response(403, content=to_problem(NonceReused("this challenge was answered before")))
+        response = super().handle_request(request)
+        response.read()
+        if number in self.lost:
+            raise httpx2.ReadError("the answer got lost")
+        return response
+
+
+def agreed(made, served, sent, count):
+    """Whether, once `count` renewals were sent, broker and worker agree on as many as there were different ones."""
+    client = made.client(served.url)
+    lease_id = client.verify().release.lease_id
+    for _ in range(10_000):
+        lease, different = made_lease(made, lease_id), len(set(sent))
+        if len(sent) >= count and (lease.renewals, lease.chain) == (different, client.verify().release.chain):
+            return True
+        if State.WIPED in served.states:
+            return False
+    return False
+
+
+def test_a_renewal_whose_answer_got_lost_is_sent_again_byte_for_byte(made):
+    network = Losing(1, 2)
+    with made.serving(broker=made.broker_client(transport=network)) as served:
+        assert agreed(made, served, network.sent, 4)
+    assert network.sent[0] == network.sent[1] == network.sent[2] != network.sent[3]
+    assert served.error is None
+
+
+def test_a_worker_whose_answer_is_kept_no_more_goes_on_from_the_chain_in_the_log(made):
+    network = Losing(1, forgets=(2,))
+    with made.serving(broker=made.broker_client(transport=network)) as served:
+        assert agreed(made, served, network.sent, 4)
+    assert network.sent[0] == network.sent[1] != network.sent[2] != network.sent[3]
+    assert served.error is None
+
+
+def test_a_refusal_that_got_lost_ends_the_worker_when_it_comes(made):
+    network = Losing(1)
+    with made.serving(broker=made.broker_client(transport=network)) as served:
+        made.admin.revoke(made.client(served.url).verify().release.lease_id)
+        assert served.ended()
+    assert isinstance(served.error, LeaseEnded)
+    assert len(set(network.sent)) == 1
+    assert served.states[-2:] == [State.DRAINING, State.WIPED]
+
+
+def test_a_worker_whose_machine_is_revoked_drains_wipes_and_gets_nothing_more(made):
+    machine = Subject(About.MACHINE, f"ppid:{made.installation.platform.ppid.hex()}")
+    with made.serving() as served:
+        made.client(served.url).ask("x")
+        assert made.admin.revoke_subject(machine).leases
+        assert served.ended()
+    assert isinstance(served.error, LeaseEnded)
+    assert served.states[-2:] == [State.DRAINING, State.WIPED]
+    with made.serving() as served:
+        assert served.ended()
+    made.admin.lift(machine)
+    assert served.error.detail == "revoked.machine"
+    assert served.engine.loaded == b""
+
+
+def test_a_broker_with_another_chain_than_the_worker_is_not_believed(made, monkeypatch):
+    monkeypatch.setattr("strongroom.worker.life.chain_head", lambda _before, _token: digest_bytes(b"another chain"))
+    with made.serving() as served:
+        assert served.ended()
+    assert isinstance(served.error, LogInvalid)
+    assert served.engine.killed

@@ -70,7 +70,12 @@ class LeaseRows(Rows):
 
 
 def _lease(row: Any) -> StoredLease:
-    lease = Lease(
+    return StoredLease(lease_of(row), row.receipt_key, row.receipts_sequence)
+
+
+def lease_of(row: Any) -> Lease:
+    """The lease in a row of its table."""
+    return Lease(
         id=row.id,
         keyset=Digest(row.keyset),
         statement=Digest(row.statement),
@@ -82,4 +87,3 @@ def _lease(row: Any) -> StoredLease:
         renewals=row.renewals,
         chain=Digest(row.chain),
     )
-    return StoredLease(lease, row.receipt_key, row.receipts_sequence)

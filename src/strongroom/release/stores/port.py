@@ -21,6 +21,7 @@ from strongroom.records.release import Lease
 from strongroom.release.stores.administrators import AdministratorReader, AdministratorTransaction
 from strongroom.release.stores.cells import CellReader, CellTransaction
 from strongroom.release.stores.lives import LifeReader, LifeTransaction
+from strongroom.release.stores.revocations import RevocationReader, RevocationTransaction
 
 T = TypeVar("T")
 
@@ -81,7 +82,7 @@ class StoredAnswer:
     body: bytes
 
 
-class Reader(CellReader, AdministratorReader, LifeReader, Protocol):
+class Reader(CellReader, AdministratorReader, LifeReader, RevocationReader, Protocol):
     """One consistent state of the store."""
 
     def is_consumed(self, scope: str, nonce: bytes, expires: int) -> bool:
@@ -137,7 +138,7 @@ class Reader(CellReader, AdministratorReader, LifeReader, Protocol):
         ...
 
 
-class Transaction(Reader, CellTransaction, AdministratorTransaction, LifeTransaction, Protocol):
+class Transaction(Reader, CellTransaction, AdministratorTransaction, LifeTransaction, RevocationTransaction, Protocol):
     """A reader that can write."""
 
     def consume(self, scope: str, nonce: bytes, expires: int) -> bool:
@@ -145,7 +146,7 @@ class Transaction(Reader, CellTransaction, AdministratorTransaction, LifeTransac
         ...
 
     def forget(self, now: int) -> None:
-        """Drop nonces, answers, and decisions with their collateral, that ended by `now`.
+        """Drop nonces, answers, decisions with their collateral, and notes about leases, that ended by `now`.
 
         What expired by then counts as consumed from here on, so that a clock set back revives no nonce.
         """

@@ -2,7 +2,7 @@
 
 Knows: names and types of columns. Does not know: who reads or writes them (`sqlite`). A database of a higher version is refused,
 and one of a lower version is given the tables that it lacks. Version 2: cells, their requests, limits of keys.
-Version 3: administrators; origins of keys, orders about them, their destruction.
+Version 3: administrators; origins of keys, orders about them, their destruction; revocations, notes about leases, boots.
 """
 
 from __future__ import annotations
@@ -142,4 +142,27 @@ Collaterals = sa.Table(
     sa.Column("digest", sa.Text, primary_key=True),
     sa.Column("collateral", sa.LargeBinary, nullable=False),
     sa.Column("until", sa.Integer, nullable=False, index=True),
+)
+Revocations = sa.Table(
+    "revocations",
+    schema,
+    sa.Column("subject", sa.Text, primary_key=True),
+    sa.Column("since", sa.Integer, nullable=False),
+    sa.Column("who", sa.Text, nullable=False),
+    sa.Column("reason", sa.Text, nullable=False),
+)
+Notes = sa.Table(
+    "lease_notes",
+    schema,
+    sa.Column("lease_id", sa.Text, primary_key=True),
+    sa.Column("subjects", sa.Text, nullable=False),
+    sa.Column("boot", sa.Text, nullable=False),
+    sa.Column("position", sa.Integer, nullable=False),
+)
+KeyBoots = sa.Table(
+    "key_boots",
+    schema,
+    sa.Column("key_id", sa.Text, primary_key=True),
+    sa.Column("boot", sa.Text, primary_key=True),
+    sqlite_with_rowid=False,
 )

@@ -31,6 +31,7 @@ from strongroom.release.stores.life_rows import LifeRows, truncate_journal
 from strongroom.release.stores.log_rows import LogRows
 from strongroom.release.stores.nonce_rows import NonceRows
 from strongroom.release.stores.port import Reader, Transaction
+from strongroom.release.stores.revocation_rows import RevocationRows
 from strongroom.release.stores.schema import SCHEMA_VERSION, schema
 from strongroom.release.stores.statements import Connection, create
 
@@ -141,12 +142,15 @@ def _check_or_create(driver: sqlite3.Connection) -> None:
         driver.execute(f"PRAGMA user_version = {SCHEMA_VERSION}")
 
 
-class SqliteTransaction(NonceRows, KeyRows, LifeRows, LeaseRows, LogRows, CellRows, KeptRows, AdministratorRows):
+class SqliteTransaction(
+    NonceRows, KeyRows, LifeRows, LeaseRows, LogRows, CellRows, KeptRows, AdministratorRows, RevocationRows
+):
     """`Transaction` over one connection."""
 
     def forget(self, now: int) -> None:
         self._forget_nonces(now)
         self._forget_kept(now)
+        self._forget_notes(now)
 
 
 def _hold(path: Path) -> int:

@@ -27,9 +27,10 @@ class Statement:
     __slots__ = ("_literals", "_row", "text")
 
     def __init__(self, core: sa.Executable) -> None:
-        compiled: Any = core.compile(dialect=_DIALECT)  # type: ignore[attr-defined]
+        compiled: Any = core.compile(dialect=_DIALECT, compile_kwargs={"render_postcompile": True})  # type: ignore[attr-defined]
+        wanted = {name for name, bind in compiled.binds.items() if bind.required}
         self.text = str(compiled)
-        self._literals = {name: bind.effective_value for name, bind in compiled.binds.items() if not bind.required}
+        self._literals = {name: value for name, value in compiled.params.items() if name not in wanted}
         self._row = _row_of(tuple(core.selected_columns.keys())) if isinstance(core, sa.Select) else tuple
 
     def run(self, driver: sqlite3.Connection, parameters: Mapping[str, Any] | Sequence[Mapping[str, Any]]) -> Result:
