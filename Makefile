@@ -8,7 +8,7 @@ WORKERS ?= 2
 FUZZ_SECONDS ?= 60
 
 .DEFAULT_GOAL := help
-.PHONY: help demo serve test test-ml check unit fuzz bench reference wheel lock clean
+.PHONY: help demo serve test test-ml check unit faults fuzz bench reference wheel lock clean
 
 help:  ## this list
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):[^#]*## /  make \1\t/' | expand -t 20
@@ -32,6 +32,9 @@ check: $(VENV)/.test
 
 unit: $(VENV)/.test
 	$(BIN)/pytest -n $(WORKERS) --dist loadgroup $(ARGS)
+
+faults: $(VENV)/.test  ## what takes minutes: the broker killed 200 times under load
+	$(BIN)/pytest -n 0 -m slow $(ARGS)
 
 fuzz: $(VENV)/.fuzz  ## every fuzz target for FUZZ_SECONDS (60), until one finds something
 	$(BIN)/python fuzz/every.py -max_total_time=$(FUZZ_SECONDS)

@@ -4,6 +4,7 @@
     errors.md     every error: code, exit code, meaning, remedy
     checks.md     every check of a verdict, as an appraisal of simulated evidence lists them
     schemas/      a JSON Schema of each record that travels
+    openapi/      the broker's HTTP API
 
 Knows: where these facts stand in the code. Does not know: any other page. `tests/docs` holds the pages against `pages()`.
 """
@@ -28,6 +29,7 @@ from strongroom.records.release import PURPOSE_SESSION
 from strongroom.records.travelling import TRAVELLING
 from strongroom.records.verdict import Check
 from strongroom.records.worker import Configuration, Statement
+from strongroom.services import openapi
 from strongroom.tee.anchors import installation_anchor
 from strongroom.worker.attester import Attester
 from strongroom.worker.keys import WorkerKeys
@@ -108,6 +110,7 @@ _BRANCH = re.compile(r"^\s*[│├└─ ]*(?P<name>[A-Z]\w+)(?: +exit \d)? +(?P
 def pages() -> dict[str, str]:
     """Every generated file below docs/reference, by its relative path."""
     found = {"cli.md": cli_page(), "errors.md": errors_page(), "checks.md": checks_page(), "interop.md": interop_page()}
+    found["openapi/broker.json"] = json.dumps(openapi.description(), indent=2, ensure_ascii=False) + "\n"
     return found | {f"schemas/{name}.json": schema_file(kind) for name, kind in TRAVELLING.items()}
 
 

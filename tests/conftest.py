@@ -78,6 +78,16 @@ def pytest_make_collect_report() -> Iterator[None]:
     return report
 
 
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """What takes minutes (`slow`) runs where somebody says which marks to run (`-m slow`), or where all is required."""
+    if config.option.markexpr or os.environ.get("STRONGROOM_REQUIRE") == "all":
+        return
+    slow = [item for item in items if item.get_closest_marker("slow")]
+    if slow:
+        config.hook.pytest_deselected(items=slow)
+        items[:] = [item for item in items if item not in slow]
+
+
 def pytest_make_parametrize_id(val: object, argname: str) -> str | None:
     """Long texts and bytes, keys among them, name no test: names must be the same in every process."""
     return argname if isinstance(val, str | bytes) and len(val) > LONGEST_NAME else None

@@ -20,6 +20,7 @@ from strongroom.records.envelope import Envelope
 from strongroom.records.evidence import Collateral, EvidenceBundle
 from strongroom.records.release import GrantSummary, Leaf, renewal_purpose
 from strongroom.release.log import Log
+from strongroom.release.stores.checked import read_back
 from strongroom.release.stores.port import Reader, Transaction
 
 KEEP_DAYS = 180
@@ -84,7 +85,7 @@ class Archive:
             size=size,
             checkpoint=checkpoint,
             leaves=tuple(part.leaves),
-            collateral=tuple(codec.decode(Collateral, body) for body in part.collateral.values()),
+            collateral=tuple(read_back(Collateral, body) for body in part.collateral.values()),
             policies=tuple(Envelope.from_bytes(body) for body in part.policies.values()),
             next=end,
         )
@@ -109,7 +110,7 @@ class _Part:
         self._used += len(data) + len(kept or b"")
         decision = None
         if kept is not None:
-            decision = codec.decode(KeptDecision, kept)
+            decision = read_back(KeptDecision, kept)
             if decision.collateral not in self.collateral:
                 body = self._reader.collateral(decision.collateral)
                 if body is not None:

@@ -71,6 +71,7 @@ from strongroom.release.refusals import RefusalBudget
 from strongroom.release.revocations import check_not_revoked
 from strongroom.release.roles import Caller, Verb
 from strongroom.release.state import BrokerKeys
+from strongroom.release.stores.checked import read_back
 from strongroom.release.stores.port import Reader, Store, StoredAnswer, StoredLease, Transaction
 from strongroom.release.subjects import notes_at
 from strongroom.release.sweep import Sweep, Sweeper
@@ -365,4 +366,4 @@ def _give(answer: StoredAnswer | ReleaseAnswer) -> ReleaseAnswer:
         return answer
     if not answer.released:
         raise from_problem(answer.body, 403)
-    return codec.decode(ReleaseAnswer, answer.body)
+    return read_back(ReleaseAnswer, answer.body)

@@ -33,6 +33,7 @@ from strongroom.release.problem import from_problem, to_problem
 from strongroom.release.refusals import RefusalBudget
 from strongroom.release.revocations import check_not_revoked
 from strongroom.release.state import BrokerKeys
+from strongroom.release.stores.checked import read_back
 from strongroom.release.stores.port import Reader, Store, StoredAnswer, Transaction
 from strongroom.release.subjects import notes_at, of_names
 from strongroom.release.wire import (
@@ -318,4 +319,4 @@ def _answered() -> NonceReused:
 def _give(answer: StoredAnswer) -> CellAnswer:
     if not answer.released:
         raise from_problem(answer.body, 403)
-    return codec.decode(CellAnswer, answer.body)
+    return read_back(CellAnswer, answer.body)

@@ -34,7 +34,7 @@ from strongroom.services.cells import cell_routes
 from strongroom.services.keys import key_routes
 from strongroom.services.log import log_routes
 from strongroom.services.owned import Act, Owned
-from strongroom.services.problems import HANDLERS, Defects, answer, read_body
+from strongroom.services.problems import HANDLERS, Bodies, Defects, answer, read_body
 from strongroom.services.revocations import revocation_routes
 
 log = logging.getLogger("strongroom.broker")
@@ -57,7 +57,7 @@ def broker_app(broker: Broker, *, clock: Clock = time.time) -> Starlette:
         *revocation_routes(broker, owned),
         *log_routes(broker.log, broker.store),
     ]
-    return Starlette(routes=routes, exception_handlers=HANDLERS, middleware=[Middleware(Defects)])
+    return Starlette(routes=routes, exception_handlers=HANDLERS, middleware=[Middleware(Defects), Middleware(Bodies)])
 
 
 def _public_routes(broker: Broker, clock: Clock) -> list[Route]:

@@ -37,8 +37,16 @@ _STATUS: tuple[tuple[type[StrongroomError], int], ...] = (
 )
 
 
+MAX_BODIES_BYTES = 64 * 1024 * 1024
+"""Of all bodies that a service holds at once, from their first byte to their answers."""
+
+
 class Oversize(MalformedRecord):
     """A body that is larger than the path takes; it was not read to its end."""
+
+
+class Busy(Unavailable):
+    """More work than may wait."""
 
 
 async def read_body(request: Request, limit: int) -> bytes:
@@ -112,6 +120,30 @@ class Defects:
             log.error("defect kind=%s", type(error).__name__)  # noqa: TRY400 (a traceback shows values)
             if not begun:
                 await problem(StrongroomError("the service failed"), 500)(scope, receive, send)
+
+
+class Bodies:
+    """A layer that bounds what all requests together hold: one more byte than that is told to come again later."""
+
+    def __init__(self, app: ASGIApp, limit: int = MAX_BODIES_BYTES) -> None:
+        self._app, self._limit, self._held = app, limit, 0
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        own = 0
+
+        async def counted() -> Message:
+            nonlocal own
+            message = await receive()
+            size = len(message.get("body", b""))
+            if self._held + size > self._limit:
+                raise Busy("too many requests are under way", remedy="Send this one again soon.")
+            self._held, own = self._held + size, own + size
+            return message
+
+        try:
+            await self._app(scope, counted, send)
+        finally:
+            self._held -= own
 
 
 HANDLERS: dict[int | type[Exception], ExceptionHandler] = {

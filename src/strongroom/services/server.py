@@ -1,7 +1,8 @@
 """An HTTP server for any of the applications: bind first, then serve, then stop in order.
 
 Knows: addresses, ports, life and end of a server. Does not know: what it serves. Access logs are off: an address and a
-path are somebody's business. Not covered: TLS, which ends before a broker or inside a worker's own channel.
+path are somebody's business; who may hold a connection how long, `connections` says. Not covered: TLS, which ends before
+a broker or inside a worker's own channel.
 """
 
 from __future__ import annotations
@@ -20,6 +21,7 @@ import uvicorn
 from starlette.types import ASGIApp
 
 from strongroom.errors import AddressInUse, ServiceUnavailable, UsageError
+from strongroom.services.connections import Connection
 
 STOP_SECONDS = 5
 MAX_PORT = 65535
@@ -175,7 +177,7 @@ def _config(app: ASGIApp) -> uvicorn.Config:
     """Parser and loop are named, so that what else is installed beside us does not change how requests are read."""
     return uvicorn.Config(
         app,
-        http="h11",
+        http=Connection,
         loop="asyncio",
         log_config=None,
         access_log=False,
@@ -184,6 +186,5 @@ def _config(app: ASGIApp) -> uvicorn.Config:
         date_header=False,
         timeout_graceful_shutdown=STOP_SECONDS,
         timeout_keep_alive=30,
-        limit_concurrency=512,
         ws="none",
     )

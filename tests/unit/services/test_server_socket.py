@@ -26,7 +26,8 @@ def test_what_is_streamed_does_not_wait_for_acknowledgements():
 
 
 def test_the_parser_does_not_depend_on_what_else_is_installed():
+    from strongroom.services.connections import Connection
     from strongroom.services.server import _config
 
     config = _config(lambda *_: None)  # type: ignore[arg-type,return-value]
-    assert (config.http, config.loop) == ("h11", "asyncio")
+    assert (config.http, config.loop) == (Connection, "asyncio")

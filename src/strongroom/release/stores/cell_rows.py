@@ -15,6 +15,7 @@ from strongroom.records.cell import Cell, CellKind
 from strongroom.records.digest import Digest
 from strongroom.records.release import LeaseState
 from strongroom.release.stores.cells import KeyUses
+from strongroom.release.stores.checked import from_row
 from strongroom.release.stores.rows import Rows
 from strongroom.release.stores.schema import CellAsks, Cells, KeyLimits, Leases
 from strongroom.release.stores.statements import Statement
@@ -74,6 +75,7 @@ class CellRows(Rows):
         return self._changed(sa.update(KeyLimits).where(allowed).values(used=KeyLimits.c.used + times)) == 1
 
 
+@from_row
 def _cell(row: Any) -> Cell:
     return Cell(
         id=row.id,

@@ -11,6 +11,7 @@ from typing import Any
 import sqlalchemy as sa
 
 from strongroom.records.digest import Digest
+from strongroom.release.stores.checked import from_row
 from strongroom.release.stores.life_rows import OverwritingRows
 from strongroom.release.stores.port import KeyState, StoredKey, StoredPolicy
 from strongroom.release.stores.rows import insert_new
@@ -81,9 +82,11 @@ class KeyRows(OverwritingRows):
         return tuple(_policy(row) for row in found if row is not None)
 
 
+@from_row
 def _key(row: Any) -> StoredKey:
     return StoredKey(row.id, row.version, row.policy_id, row.wrapped, KeyState(row.state), row.created)
 
 
+@from_row
 def _policy(row: Any) -> StoredPolicy:
     return StoredPolicy(row.id, row.version, Digest(row.digest), row.envelope)

@@ -12,6 +12,7 @@ import sqlalchemy as sa
 
 from strongroom.records.digest import Digest
 from strongroom.records.release import Lease, LeaseState
+from strongroom.release.stores.checked import from_row
 from strongroom.release.stores.port import StoredLease
 from strongroom.release.stores.rows import Rows
 from strongroom.release.stores.schema import Leases
@@ -69,10 +70,12 @@ class LeaseRows(Rows):
         return self._changed(sa.update(Leases).where(behind).values(receipts_sequence=sequence)) == 1
 
 
+@from_row
 def _lease(row: Any) -> StoredLease:
     return StoredLease(lease_of(row), row.receipt_key, row.receipts_sequence)
 
 
+@from_row
 def lease_of(row: Any) -> Lease:
     """The lease in a row of its table."""
     return Lease(

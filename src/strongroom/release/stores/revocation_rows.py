@@ -15,6 +15,7 @@ from sqlalchemy.dialects.sqlite import insert
 from strongroom.records.digest import Digest
 from strongroom.records.release import Lease, LeaseState
 from strongroom.records.revocation import About, Reason, Revocation, Subject
+from strongroom.release.stores.checked import from_row
 from strongroom.release.stores.lease_rows import lease_of
 from strongroom.release.stores.revocations import LeaseNotes
 from strongroom.release.stores.rows import Rows
@@ -96,5 +97,6 @@ def _subject(text: str) -> Subject:
     return Subject(About(about), name)
 
 
+@from_row
 def _revocation(row: Any) -> Revocation:
     return Revocation(_subject(row.subject), row.since, Digest(row.who), Reason(row.reason))

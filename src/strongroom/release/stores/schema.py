@@ -1,8 +1,9 @@
 """The tables of a broker's database, and their version.
 
 Knows: names and types of columns. Does not know: who reads or writes them (`sqlite`). A database of a higher version is refused,
-and one of a lower version is given the tables that it lacks. Version 2: cells, their requests, limits of keys.
-Version 3: administrators; origins of keys, orders about them, their destruction; revocations, notes about leases, boots.
+and one of a lower version is given the tables that it lacks. All are STRICT (sqlite.org/stricttables.html). Version 2: cells, their
+requests, limits of keys. Version 3: administrators; origins of keys, orders about them, their destruction; revocations, notes about
+leases, boots.
 """
 
 from __future__ import annotations
@@ -29,7 +30,7 @@ Answers = sa.Table(
     "answers",
     schema,
     sa.Column("request", sa.Text, primary_key=True),
-    sa.Column("released", sa.Boolean, nullable=False),
+    sa.Column("released", sa.Integer, nullable=False),
     sa.Column("body", sa.LargeBinary, nullable=False),
     sa.Column("until", sa.Integer, nullable=False, index=True),
 )
@@ -166,3 +167,6 @@ KeyBoots = sa.Table(
     sa.Column("boot", sa.Text, primary_key=True),
     sqlite_with_rowid=False,
 )
+
+for _table in schema.tables.values():  # so that a value of another type is found by the check at the start
+    _table.dialect_options["sqlite"]["strict"] = True

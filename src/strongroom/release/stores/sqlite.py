@@ -135,7 +135,7 @@ def _check_or_create(driver: sqlite3.Connection) -> None:
             f"this database has schema {version}, and this program knows {SCHEMA_VERSION}",
             remedy="Use the newer strongroom that wrote it.",
         )
-    if _pragma(driver, "quick_check") != "ok":
+    if _pragma(driver, "integrity_check") != "ok":
         raise StoreUnavailable("the broker's database is corrupt")
     if version < SCHEMA_VERSION:  # so far, a newer version only has more tables
         create(driver, schema)
