@@ -52,7 +52,7 @@ def seeds() -> list[bytes]:
     made += [(21, quote), (22, note), (23, AzureEvidence(b"report", b"{}", quote))]
     cell = Cell("epsilon", CellKind.BUDGET, "policy", 9, None, 8, None, 1, 1)
     proof = LogProof(0, codec.encode(leaf), (), "checkpoint")
-    made += [(24, Advance("steps", "lease", b"n" * 32, 0, 1, samples.IMAGE)), (26, CellAnswer(8, None, proof))]
+    made += [(24, Advance("steps", "lease", b"n" * 32, 0, 1, samples.IMAGE)), (26, CellAnswer(8, None, proof, ()))]
     made += [(25, Spend("epsilon", "lease", b"n" * 32, 1, "query", None)), (27, CellView(b"n" * 32, cell))]
     return [bytes([number]) + codec.encode(record) for number, record in made]
 

@@ -33,6 +33,7 @@
         ├── ServiceUnavailable               a peer that does not answer
         ├── AddressInUse                     a port that somebody else holds
         ├── WitnessesUnavailable             too few witnesses that sign the log
+        ├── ClockWrong                       a broker's clock that is behind its own log, or jumped ahead
         ├── StoreUnavailable                 a database that is locked, corrupt or too new
         ├── DeviceUnavailable                no TEE device, or one that does not answer
         ├── TokenUnavailable                 a PKCS #11 token that is missing, locked, or refuses a PIN
@@ -245,6 +246,11 @@ class AddressInUse(Unavailable):
 class WitnessesUnavailable(Unavailable):
     code = "log.witnesses_unavailable"
     default_remedy = "Send the same request again soon; if it stays so, start the broker's witnesses."
+
+
+class ClockWrong(Unavailable):
+    code = "clock.wrong"
+    default_remedy = "Set the machine's clock; the broker decides again once it has caught up with its log."
 
 
 class StoreUnavailable(Unavailable):

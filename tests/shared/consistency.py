@@ -4,6 +4,7 @@ from collections import Counter
 from dataclasses import dataclass, field
 
 from strongroom.crypto import merkle
+from strongroom.receipts.hidden import reveal
 from strongroom.receipts.note import open_checkpoint
 from strongroom.receipts.proof import verify_extension, verify_proof
 from strongroom.receipts.tiles import Tree
@@ -47,9 +48,11 @@ class Looked:
         entries = list(reader.log_leaves(0, size))
         assert len(entries) == size
         assert entries[: len(self.entries)] == self.entries, "the log changed what it said before"
-        for entry in entries[len(self.entries) :]:
+        for index, entry in enumerate(entries[len(self.entries) :], start=len(self.entries)):
             self.tree.append(merkle.leaf_hash(entry))
-            self.leaves.append(codec.decode(Leaf, entry))
+            leaf, closed = reveal(codec.decode(Leaf, entry), reader.openings(index))
+            assert closed == 0, "what opens a leaf was not written with it"
+            self.leaves.append(leaf)
         self.entries = entries
         if size == 0:
             assert reader.log_checkpoint() is None
@@ -65,7 +68,8 @@ class Looked:
         found = {stored.lease.id: stored.lease for stored in reader.leases()}
         begun = Counter(leaf.subject for leaf in self.leaves if leaf.event == leaves.RELEASE)
         renewed = Counter(leaf.subject for leaf in self.leaves if leaf.event == leaves.RENEWAL)
-        revoked = {leaf.subject for leaf in self.leaves if leaf.event == leaves.REVOCATION}
+        ended = [leaf.subject for leaf in self.leaves if leaf.event == leaves.REVOCATION]
+        revoked = {subject for subject in ended if ":" not in subject}  # else it is a standing one, of what it names
         assert set(begun.values()) <= {1}
         assert set(found) == set(begun)
         assert {lease.id: lease.renewals for lease in found.values() if lease.renewals} == dict(renewed)

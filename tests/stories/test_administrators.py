@@ -8,6 +8,8 @@ import pytest
 
 pytest.importorskip("strongroom_sim")
 
+from opened_leaves import opened_leaves
+
 from strongroom.appraisal.policies import sign_policy, template
 from strongroom.audit.bundle import Scope, read, write
 from strongroom.audit.gather import gather
@@ -21,7 +23,6 @@ from strongroom.records.release import (
     PURPOSE_RELEASE,
     Edition,
     KeyRequest,
-    Leaf,
     LeaseState,
     ReleaseRequest,
     RenewalRequest,
@@ -106,8 +107,7 @@ class Story:
         return self[owner].wrap(f"{tenant}/key", OF, bytes(range(32)))
 
     def leaves(self):
-        data = self.broker.store.read(lambda reader: reader.log_leaves(0, reader.log_size()))
-        return [codec.decode(Leaf, leaf) for leaf in data]
+        return self.broker.store.read(opened_leaves)
 
 
 class Place:

@@ -15,6 +15,7 @@ from strongroom.cli.main import strongroom
 from strongroom.crypto.signatures import generate_p256, private_to_pem, public_to_pem
 from strongroom.errors import NotAuthorised, ReleaseRefused, Unreadable, UsageError
 from strongroom.records import codec
+from strongroom.records.digest import digest_bytes
 from strongroom.records.release import RenewalRequest, renewal_purpose
 from strongroom.release.client import BrokerClient
 from strongroom.services.broker import broker_app
@@ -40,9 +41,9 @@ class AuditStory:
     def path(self, name):
         return str(self.folder / name)
 
-    def call(self, *words):
+    def call(self, *words, group="audit"):
         """The outcome of a command, and what it printed as JSON."""
-        done = CliRunner().invoke(strongroom, ["audit", *words, "--json"], standalone_mode=False)
+        done = CliRunner().invoke(strongroom, [group, *words, "--json"], standalone_mode=False)
         if done.exception is not None:
             raise done.exception
         return done.return_value or 0, json.loads(done.output)
@@ -51,6 +52,12 @@ class AuditStory:
         return self.call(
             "export", *what, "-o", self.path(name), "--broker", self.server.url,
             "--broker-fingerprint", self.world.identity.fingerprint, "--identity", self.path("owner.pem"),
+        )  # fmt: skip
+
+    def erase(self, *whom):
+        return self.call(
+            "erase", *whom, "--yes", "--broker", self.server.url,
+            "--broker-fingerprint", self.world.identity.fingerprint, "--identity", self.path("owner.pem"), group="log",
         )  # fmt: skip
 
     def verify(self, name, *more):
@@ -97,7 +104,9 @@ def test_what_was_exported_is_checked_offline_with_a_report_and_a_revoked_lease_
         "audit.tar", "--exporter", story.path("exporter.pub"), "--report", story.path("report.md")
     )
     assert (code, said["accepted"]) == (0, True)
-    assert {check["status"] for check in said["checks"]} == {"pass"}
+    assert [check["id"] for check in said["checks"] if check["status"] != "pass"] == [
+        "audit.witnesses"
+    ]  # none is named
     report = (story.folder / "report.md").read_text()
     assert "**The bundle holds.**" in report
     assert "revoked at" in report
@@ -131,7 +140,7 @@ def test_an_auditor_who_names_somebody_else_refuses(story):
 
 
 def test_a_broker_that_keeps_nothing_gives_a_bundle_that_does_not_hold(story):
-    story.world.broker.archive = type(story.world.broker.archive)(story.world.broker.log, days=0)
+    story.world.broker._attempts.archive = type(story.world.broker.archive)(story.world.broker.log, days=0)
     worker = AuditedWorker(story.world).obtain()
     story.export("audit.tar", "--lease", worker.lease)
     code, said = story.verify("audit.tar")
@@ -158,3 +167,22 @@ def test_only_an_owner_is_shown_what_was_kept(story):
         with pytest.raises(kind):
             list(client.audit())
         client.close()
+
+
+def test_a_person_is_erased_and_every_proof_holds_as_before(story):
+    """Whoever set this broker up leaves, and asks to be forgotten; bundles of before and after both hold."""
+    AuditedWorker(story.world).obtain()
+    since = ("--since", str(story.world.now - 3600))
+    story.export("before.tar", *since)
+    who = digest_bytes(b"owner")
+    assert who in (story.folder / "before.tar").read_text("latin-1")
+    assert story.erase("--who", who) == (0, {"openings": 3})
+    story.export("after.tar", *since)
+    assert who not in (story.folder / "after.tar").read_text("latin-1")
+    database = b"".join(path.read_bytes() for path in story.folder.glob("broker/broker.db*"))
+    assert who.encode() not in database
+    for name, erased in (("before.tar", False), ("after.tar", True)):
+        code, said = story.verify(name)
+        (found,) = [check for check in said["checks"] if check["id"] == "audit.openings"]
+        assert (code, said["accepted"], "3 that were erased" in found["detail"]) == (0, True, erased)
+    assert story.export("named.tar", "--policy", "models")[0] == 0  # what things are called was not asked to go

@@ -10,6 +10,8 @@ import pytest
 
 pytest.importorskip("strongroom_sim")
 
+from opened_leaves import opened_leaves
+
 from strongroom.appraisal.pile import Pile
 from strongroom.appraisal.policies import sign_policy, template
 from strongroom.appraisal.signed import Known
@@ -24,7 +26,6 @@ from strongroom.records.release import (
     PURPOSE_RELEASE,
     Edition,
     KeyRequest,
-    Leaf,
     LeaseState,
     ReleaseRequest,
     RenewalRequest,
@@ -153,8 +154,7 @@ class Story:
         return page
 
     def leaves(self):
-        stored = self.broker.store.read(lambda reader: reader.log_leaves(0, reader.log_size()))
-        return [codec.decode(Leaf, leaf) for leaf in stored]
+        return self.broker.store.read(opened_leaves)
 
     def states(self):
         return {lease.id: lease.state for lease in self.owner_side.leases()}

@@ -37,7 +37,7 @@ from strongroom.records.release import (
     Use,
     renewal_purpose,
 )
-from strongroom.release.broker import RETRY_SECONDS
+from strongroom.release.attempts import RETRY_SECONDS
 from strongroom.release.client import BrokerClient
 from strongroom.release.wire import CELL_PAYLOAD_TYPE, CellCreation
 from strongroom_sim import reference_for

@@ -26,6 +26,7 @@ from strongroom.crypto import merkle
 from strongroom.demo.canaries import Canary, hunt
 from strongroom.demo.model import find_model
 from strongroom.errors import LeaseEnded, NonceReused, ReleaseRefused, ServiceUnavailable, StrongroomError
+from strongroom.receipts.hidden import reveal
 from strongroom.receipts.note import Checkpoint, open_checkpoint
 from strongroom.receipts.proof import verify_extension
 from strongroom.receipts.tiles import Tree, bundles_of, parse_bundle
@@ -46,7 +47,7 @@ from strongroom.records.release import (
 )
 from strongroom.records.worker import Statement
 from strongroom.release import leaves
-from strongroom.release.broker import RETRY_SECONDS
+from strongroom.release.attempts import RETRY_SECONDS
 from strongroom.release.client import BrokerClient
 from strongroom.release.grants import open_grant
 from strongroom.sealed.open import Opener
@@ -275,6 +276,7 @@ class Auditor:
     def __init__(self, estate, ledger: Ledger) -> None:
         self.estate, self.ledger = estate, ledger
         self.entries: tuple[bytes, ...] = ()
+        self.opened: dict[int, Leaf] = {}
         self.seen: Checkpoint | None = None
 
     def audit(self) -> None:
@@ -294,10 +296,21 @@ class Auditor:
             if self.seen is not None:
                 verify_extension(self.seen, checkpoint, tree.consistency_path(self.seen.size))
             self.entries, self.seen = entries, checkpoint
-            self.check_leaves(acknowledged, [codec.decode(Leaf, entry) for entry in entries])
+            self.check_leaves(acknowledged, self.open(broker, entries))
             self.check_state(broker, acknowledged)
         finally:
             broker.close()
+
+    def open(self, broker: BrokerClient, entries: tuple[bytes, ...]) -> list[Leaf]:
+        """All leaves with what they hide, which the owner may be shown."""
+        newest = self.opened[len(self.opened) - 1].time if self.opened else 0
+        for page in broker.audit(since=newest):
+            for logged in page.leaves:
+                assert logged.index >= len(entries) or logged.leaf == entries[logged.index]
+                leaf, hidden = reveal(codec.decode(Leaf, logged.leaf), logged.openings)
+                assert hidden == 0, "what opens a leaf is gone"
+                self.opened[logged.index] = leaf
+        return [self.opened[index] for index in range(len(entries))]
 
     def read(self, opened: Callable[[str], Checkpoint]) -> tuple[Checkpoint, tuple[bytes, ...]]:
         with httpx2.Client(base_url=self.estate.url) as http:

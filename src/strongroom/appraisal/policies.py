@@ -14,7 +14,15 @@ from strongroom.crypto.signatures import PublicKey, SigningKey, open_envelope, s
 from strongroom.errors import MalformedRecord
 from strongroom.records import codec
 from strongroom.records.envelope import Envelope
-from strongroom.records.policy import KINDS, CustodyPolicy, Policy, ProvenancePolicy, Reference, Requirement
+from strongroom.records.policy import (
+    KINDS,
+    CustodyPolicy,
+    Policy,
+    ProvenancePolicy,
+    Reference,
+    Requirement,
+    WitnessPolicy,
+)
 from strongroom.records.verdict import Level
 
 PAYLOAD_TYPE = "application/vnd.strongroom.policy.v1+json"
@@ -50,7 +58,7 @@ def to_toml(policy: Policy) -> str:
     del value["type"]
     tables = {kind: members for kind in KINDS if (members := value.pop(kind)) is not None}
     references = value.pop("references") or None
-    tables = {"custody": value.pop("custody"), "provenance": value.pop("provenance"), **tables}
+    tables = {name: value.pop(name) for name in ("custody", "provenance", "witnesses")} | tables
     lines = [f"{name} = {_toml(member)}" for name, member in value.items()]
     if references is None:
         lines.append("references = []")
@@ -100,6 +108,7 @@ def template(
             jurisdictions=Requirement(any=reason),
         ),
         provenance=ProvenancePolicy(signers=Requirement(any=reason), builders=Requirement(any=reason)),
+        witnesses=WitnessPolicy(keys=Requirement(any=reason), least=0),
         workload=Requirement(one_of=(workload,)),
         artifacts=Requirement(one_of=tuple(artifacts)),
         editions={},

@@ -25,13 +25,13 @@ MAX_PARTS = 20_000
 MANIFEST, SIGNATURE = "manifest.json", "manifest.dsse.json"
 MAX_MANIFEST_BYTES = codec.MAX_BYTES
 PAYLOAD_TYPE = "application/vnd.strongroom.audit-manifest.v1+json"
-BROKER, CHECKPOINT = "broker.json", "checkpoint.txt"
+BROKER, CHECKPOINT, COSIGNED = "broker.json", "checkpoint.txt", "cosigned.json"
 LEAVES, DECISIONS, COLLATERAL, POLICIES, RECEIPTS = "leaves", "decisions", "collateral", "policies", "receipts"
 
 BLOCK = 512
 END = bytes(2 * BLOCK)
 _NAME = re.compile(
-    rf"{BROKER}|{CHECKPOINT}|(?:{LEAVES}|{DECISIONS})/[0-9]{{16}}\.json"
+    rf"{BROKER}|{CHECKPOINT}|{COSIGNED}|(?:{LEAVES}|{DECISIONS})/[0-9]{{16}}\.json"
     rf"|(?:{COLLATERAL}|{POLICIES}|{RECEIPTS})/[0-9a-f]{{64}}\.json"
 )
 _SIZE = slice(124, 136)

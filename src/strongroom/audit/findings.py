@@ -33,12 +33,14 @@ class Finding:
 class Tally:
     """One check while it is made: things looked at, and those that failed or could not be looked at.
 
-    `what` says what they are, and after a comma what holds of them if the check passes.
+    `what` says what they are, and after a comma what holds of them if the check passes. `closed` are those of them that nobody can
+    open any more: erased, or left out by whoever exported.
     """
 
     id: str
     what: str
     items: int = 0
+    closed: int = 0
     failed: list[str] = field(default_factory=list)
     missing: list[str] = field(default_factory=list)
 
@@ -61,7 +63,8 @@ class Tally:
         if not items:
             return Finding(number, self.id, Status.NOT_RUN, 0, f"no {self.what.partition(',')[0]} here")
         if not problems:
-            return Finding(number, self.id, Status.PASS, items, f"{items} {self.what}")
+            closed = f"; but for {self.closed} that were erased or left out" if self.closed else ""
+            return Finding(number, self.id, Status.PASS, items, f"{items} {self.what}{closed}")
         more = f"; and {len(problems) - SHOWN} more" if len(problems) > SHOWN else ""
         status = Status.FAIL if self.failed else Status.NOT_RUN
         return Finding(number, self.id, status, items, "; ".join(problems[:SHOWN]) + more)

@@ -14,9 +14,10 @@ from strongroom.audit import bundle
 from strongroom.audit.bundle import Bundle, Scope
 from strongroom.audit.decisions import DECIDED, KEY, POLICIES, POLICY
 from strongroom.errors import LogInvalid, MalformedRecord, UsageError
+from strongroom.receipts.hidden import reveal
 from strongroom.receipts.receipt import ReceiptDocument
 from strongroom.records import codec
-from strongroom.records.audit import AuditPage, LoggedLeaf
+from strongroom.records.audit import AuditPage, Cosigned, LoggedLeaf
 from strongroom.records.digest import Digest, digest_bytes
 from strongroom.records.envelope import Envelope
 from strongroom.records.policy import Policy
@@ -35,9 +36,11 @@ def gather(
     collateral: dict[Digest, bytes] = {}
     policies: dict[Digest, bytes] = {}
     checkpoint: str | None = None
+    cosigned: Cosigned | None = None
     for page in pages:
-        checkpoint = page.checkpoint if checkpoint is None else checkpoint
-        leaves |= {logged.index: (logged, codec.decode(Leaf, logged.leaf)) for logged in page.leaves}
+        if checkpoint is None:
+            checkpoint, cosigned = page.checkpoint, page.cosigned
+        leaves |= {logged.index: (logged, _opened(logged)) for logged in page.leaves}
         collateral |= {item.digest: codec.encode(item) for item in page.collateral}
         policies |= {digest_bytes(policy.to_bytes()): policy.to_bytes() for policy in page.policies}
     if checkpoint is None:
@@ -48,6 +51,8 @@ def gather(
             "the broker's log has nothing of that", remedy="See `strongroom leases list`, or widen the span."
         )
     parts = {bundle.BROKER: identity.to_bytes(), bundle.CHECKPOINT: checkpoint.encode()}
+    if cosigned is not None:
+        parts[bundle.COSIGNED] = codec.encode(cosigned)
     for logged in chosen:
         bare = dataclasses.replace(logged, decision=None)
         parts[bundle.numbered(bundle.LEAVES, logged.index)] = codec.encode(bare)
@@ -60,6 +65,11 @@ def gather(
         data = envelope.to_bytes()
         parts[bundle.addressed(bundle.RECEIPTS, digest_bytes(data))] = data
     return bundle.make(parts, broker=broker, scope=scope)
+
+
+def _opened(logged: LoggedLeaf) -> Leaf:
+    """A leaf with what is still known of it."""
+    return reveal(codec.decode(Leaf, logged.leaf), logged.openings)[0]
 
 
 def policy_digest(envelope: Envelope) -> Digest:

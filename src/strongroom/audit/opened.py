@@ -18,6 +18,7 @@ from strongroom.audit.findings import Tally
 from strongroom.crypto import merkle
 from strongroom.crypto.signatures import PublicKey
 from strongroom.errors import LogInvalid, Refused, StrongroomError, Unreadable
+from strongroom.receipts.hidden import reveal
 from strongroom.receipts.identity import open_identity
 from strongroom.receipts.note import Checkpoint, open_checkpoint
 from strongroom.records import codec
@@ -122,6 +123,7 @@ def _checkpoint(opened: Opened, bundle: Bundle) -> None:
 def _leaves(opened: Opened, bundle: Bundle) -> None:
     """Each leaf, once it is where it says in the log under the checkpoint."""
     tally = opened.tally("audit.leaves", "leaves, included in the log")
+    hidden = opened.tally("audit.openings", "hidden members of leaves, opened as they were written down")
     for name, data in bundle.folder(files.LEAVES).items():
         tally.count()
         opened.used.add(name)
@@ -136,11 +138,26 @@ def _leaves(opened: Opened, bundle: Bundle) -> None:
                 raise LogInvalid("this is another leaf than its name says")
             hashed, root = merkle.leaf_hash(logged.leaf), opened.checkpoint.root
             merkle.verify_inclusion(hashed, logged.index, opened.checkpoint.size, logged.path, root=root)
-            opened.leaves[logged.index] = codec.decode(Leaf, logged.leaf)
+            leaf = codec.decode(Leaf, logged.leaf)
         except (Refused, Unreadable) as error:
             tally.fail(name, error.message)
+            continue
+        opened.leaves[logged.index] = _opened(hidden, name, leaf, logged)
     if not tally.items:
         tally.miss(files.LEAVES, "a bundle without leaves shows nothing")
+
+
+def _opened(tally: Tally, name: str, leaf: Leaf, logged: LoggedLeaf) -> Leaf:
+    """`leaf` with the members that it hid, as far as they can still be opened; that some cannot is said, and is no failure."""
+    try:
+        shown, closed = reveal(leaf, logged.openings)
+    except LogInvalid as error:
+        tally.count()
+        tally.fail(name, error.message)
+        return leaf
+    tally.items += len(logged.openings) + closed
+    tally.closed += closed
+    return shown
 
 
 def _scope(opened: Opened, bundle: Bundle) -> None:

@@ -3,7 +3,7 @@
 Knows: the numbered checks and their order. Does not know: where the bundle came from, or how it is shown (`report`).
 Each decision is appraised at the time in its leaf, for the nonce and the purpose in its evidence, under each policy it
 rested on; the verdict must be the token's, level by level and check by check. Nothing that is missing passes.
-Not covered: that the log is the same for everybody (witnesses show that); that a nonce was the broker's own and unused,
+Not covered: that the log is the same for everybody, unless the auditor names witnesses; that a nonce was the broker's own and unused,
 beyond that none occurs twice here; what was decided and is not within the bundle's scope. Reference values, custody
 lists and provenance that the broker was given are not in the bundle: who audits brings them.
 """
@@ -20,10 +20,12 @@ from strongroom.audit.bundle import Bundle
 from strongroom.audit.decisions import CHAIN, RECEIPTS, RELEASE, Decision
 from strongroom.audit.findings import Finding, Tally
 from strongroom.audit.opened import Opened, collateral_of, parse, take_apart
+from strongroom.audit.witnessed import check_witnesses
 from strongroom.crypto import merkle
 from strongroom.crypto.signatures import PublicKey
 from strongroom.errors import ReceiptInvalid, Refused, StrongroomError, Unreadable
 from strongroom.receipts.chain import chain_head
+from strongroom.receipts.cosignature import Quorum
 from strongroom.receipts.identity import token_key
 from strongroom.receipts.receipt import verify_signature_only
 from strongroom.records import codec
@@ -43,7 +45,8 @@ class AuditTrust:
     """What an auditor holds: the broker's fingerprint, who may sign policies and the bundle, the trust anchors.
 
     `owners` may sign policies of every tenant and of the house, `tenants` each those of the tenant under whose name they
-    stand. `known` are signed reference values, custody lists and provenance, as the broker had them.
+    stand. `known` are signed reference values, custody lists and provenance, as the broker had them. `witnesses` must have
+    signed the log.
     """
 
     broker: Digest
@@ -53,6 +56,7 @@ class AuditTrust:
     accept_simulated: bool = False
     known: Known = NOTHING
     tenants: Mapping[str, tuple[PublicKey, ...]] = field(default_factory=dict)
+    witnesses: Quorum | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,6 +87,7 @@ def verify(bundle: Bundle, trust: AuditTrust) -> Audit:
         except Refused as error:
             signature.fail(files.MANIFEST, error.message)
     opened = take_apart(bundle, trust.broker, lambda tenant: (*trust.owners, *trust.tenants.get(tenant, ())))
+    check_witnesses(opened, bundle, trust.witnesses)
     verdicts = _tokens(opened)
     _chains(opened)
     _again(opened, bundle, trust, verdicts)

@@ -38,7 +38,7 @@ from strongroom.receipts.proof import verify_extension
 from strongroom.receipts.tiles import Tree
 from strongroom.records import codec
 from strongroom.records.digest import digest_bytes
-from strongroom.records.release import Challenge, WrappedKey
+from strongroom.records.release import Challenge, Leaf, WrappedKey
 from strongroom.release import leaves, wire
 from strongroom.release.broker import Broker
 
@@ -139,7 +139,7 @@ class _Door:
 def _rows(opened: Broker) -> float:
     """Leaves in a second, appended in groups, each group in one durable transaction under one checkpoint."""
     who, now = digest_bytes(b"owner"), int(time.time())
-    group = [leaves.key_event(f"key-{n}", "wrapped", time=now, who=who) for n in range(GROUP)]
+    group = [Leaf(leaves.RECEIPTS, now, f"lease-{n}", (who, who), "count=1 sequence=1") for n in range(GROUP)]
 
     def append() -> None:
         for _ in range(GROUPS):

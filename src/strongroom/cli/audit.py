@@ -14,6 +14,7 @@ from strongroom.audit.verify import Audit, AuditTrust, verify
 from strongroom.cli import output
 from strongroom.cli.evidence_files import read_known
 from strongroom.cli.remote import broker_client, broker_options, digest, load_anchors, signed_options
+from strongroom.cli.witness import quorum, quorum_options
 from strongroom.crypto.signatures import PublicKey, private_from_pem, public_from_pem
 from strongroom.errors import UsageError
 from strongroom.records import codec
@@ -93,6 +94,7 @@ def export(
     type=click.Path(dir_okay=False, path_type=Path),
     help="Write what was found for people to read (Markdown).",
 )
+@quorum_options
 @signed_options
 @output.json_option
 def verify_bundle(
@@ -103,6 +105,8 @@ def verify_bundle(
     exporter: str | None,
     report: Path | None,
     enrollers: tuple[str, ...],
+    named: tuple[str, ...],
+    least: int | None,
     *,
     accept_simulated: bool,
     as_json: bool,
@@ -118,6 +122,7 @@ def verify_bundle(
         exporter=public_from_pem(output.read_file(exporter)) if exporter is not None else None,
         accept_simulated=accept_simulated,
         known=read_known(**signed),
+        witnesses=quorum(named, least),
     )
     audit = verify(files.read(output.read_file(path, limit=files.MAX_BYTES)), trust)
     if report is not None:

@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
 import click
 
 from strongroom.cli import output
 from strongroom.cli.evidence_files import read_known
-from strongroom.cli.remote import digest, load_anchors, load_policy, trust_options
+from strongroom.cli.remote import broker_client, broker_options, digest, load_anchors, load_policy, trust_options
 from strongroom.cli.witness import quorum, quorum_options, witness
 from strongroom.client.documents import check_document
 from strongroom.client.verification import Trust
+from strongroom.errors import UsageError
 from strongroom.receipts.identity import open_identity
 from strongroom.receipts.note import open_checkpoint
 from strongroom.receipts.proof import verify_proof
@@ -84,6 +86,37 @@ def log_command() -> None:
 
 
 log_command.add_command(witness)
+
+
+@log_command.command("erase")
+@click.option("--who", metavar="FINGERPRINT", help="Somebody who acted at the broker: the fingerprint of their key.")
+@click.option("--subject", metavar="ID", help="A key, policy or cell; TENANT/ for all of a tenant's.")
+@click.option("--yes", is_flag=True, help="Do it; without this, nothing is erased.")
+@broker_options
+@output.json_option
+def erase(
+    who: str | None,
+    subject: str | None,
+    broker: str,
+    broker_fingerprint: str,
+    identity: Path,
+    *,
+    yes: bool,
+    as_json: bool,
+) -> None:
+    """Erase the salts under which leaves of the log hide somebody, or a name. The leaves stay, and tell nobody whom they mean."""
+    if (who is None) == (subject is None):
+        raise UsageError("this erases one person, or one name", remedy="Name one of --who and --subject.")
+    value = digest(who) if who is not None else subject or ""
+    if not yes:
+        raise UsageError(f"nobody could find {value} in the log any more", remedy="Say --yes.")
+    count = broker_client(broker, broker_fingerprint, identity).erase(value)
+    if as_json:
+        output.print_json({"openings": count})
+    else:
+        click.echo(
+            f"{count} members of leaves can be opened by nobody any more; backups and exported bundles keep theirs"
+        )
 
 
 @log_command.command("verify")

@@ -11,6 +11,7 @@ import click
 from strongroom.cli import output
 from strongroom.cli.output import F
 from strongroom.cli.remote import digest
+from strongroom.cli.witness import quorum, quorum_options
 from strongroom.crypto.signatures import public_from_pem
 
 if TYPE_CHECKING:
@@ -45,7 +46,7 @@ _OPTIONS = (
 
 def surroundings_options(command: F) -> F:
     """Adds the options."""
-    return reduce(lambda made, option: option(made), reversed(_OPTIONS), command)
+    return quorum_options(reduce(lambda made, option: option(made), reversed(_OPTIONS), command))
 
 
 def surroundings_of(
@@ -59,6 +60,8 @@ def surroundings_of(
     tee_root: Path,
     tee_kind: str | None,
     profile: Profile,
+    named: tuple[str, ...],
+    least: int | None,
 ) -> Surroundings:
     """What the options say, as one object."""
     from strongroom.services.worker import Surroundings
@@ -73,4 +76,5 @@ def surroundings_of(
         tee_root=tee_root,
         tee_kind=tee_kind,
         profile=profile,
+        witnesses=quorum(named, least),
     )

@@ -112,7 +112,7 @@ def check_release(
 
 def lease_end(leaf: Leaf) -> int:
     """When the lease of a logged release or renewal ends (Unix seconds). Raises `LogInvalid`."""
-    match = re.fullmatch(r"level=[a-z]+ lease_seconds=([1-9][0-9]{0,5})", leaf.detail)
+    match = re.fullmatch(r"level=[a-z]+ lease_seconds=([1-9][0-9]{0,5})(?: uses=[0-9/,-]{1,200})?", leaf.detail)
     if match is None:
         raise LogInvalid("the logged decision does not say how long its lease lasts")
     return leaf.time + int(match[1])

@@ -21,7 +21,7 @@ from strongroom.records.envelope import Envelope
 from strongroom.records.release import Leaf
 
 PAYLOAD_TYPE = "application/vnd.strongroom.key-destruction.v1+json"
-EVENT = "key"
+EVENT = "destruction"
 
 
 def sign_destruction(destruction: KeyDestruction, signing: Ed25519PrivateKey) -> Envelope:
@@ -30,9 +30,9 @@ def sign_destruction(destruction: KeyDestruction, signing: Ed25519PrivateKey) ->
 
 
 def leaf_of(destruction: KeyDestruction) -> Leaf:
-    """The leaf that a destruction has in the log; it commits to all that was signed."""
+    """The leaf that a destruction has in the log; it commits to all that was signed, and hides the names (`hidden`)."""
     digests = (destruction.who, digest_record(destruction))
-    detail = f"destroyed versions={len(destruction.versions)}"
+    detail = f"versions={len(destruction.versions)}"
     return Leaf(EVENT, destruction.time, destruction.key_id, digests, detail)
 
 
@@ -46,6 +46,9 @@ def check_destruction(document: DestructionDocument, broker: Digest, witnesses: 
     payload = open_envelope(document.destruction, PAYLOAD_TYPE, [ed25519_public(identity.signing)])
     destruction = codec.decode(KeyDestruction, payload)
     leaf = verify_proof(document.proof, origin=identity.log_origin, log_key=identity.log, witnesses=witnesses)
-    if leaf != leaf_of(destruction) or destruction.broker != broker or not destruction.versions:
+    wanted = leaf_of(destruction)
+    # whose it was and who did it is hidden in the leaf, and in the statement, whose digest the leaf has in the clear
+    logged, said = ((one.event, one.time, one.digests[1:], one.detail) for one in (leaf, wanted))
+    if logged != said or destruction.broker != broker or not destruction.versions:
         raise LogInvalid("the broker logged something else than the destruction of this key")
     return destruction

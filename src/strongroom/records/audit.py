@@ -12,7 +12,7 @@ from typing import ClassVar
 from strongroom.records.digest import Digest
 from strongroom.records.envelope import Envelope
 from strongroom.records.evidence import Collateral, Evidence
-from strongroom.records.release import GrantSummary
+from strongroom.records.release import GrantSummary, Opening
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,12 +28,16 @@ class KeptDecision:
 
 @dataclass(frozen=True, slots=True)
 class LoggedLeaf:
-    """Leaf number `index` as it lies in the log, with its RFC 6962 audit path; `decision` is None if nothing is kept."""
+    """Leaf number `index` as it lies in the log, with its RFC 6962 audit path; `decision` is None if nothing is kept.
+
+    `openings` are of those members that the leaf hides and nobody erased.
+    """
 
     index: int
     leaf: bytes
     path: tuple[bytes, ...]
     decision: KeptDecision | None
+    openings: tuple[Opening, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,11 +57,21 @@ class AuditQuery:
 
 
 @dataclass(frozen=True, slots=True)
+class Cosigned:
+    """A state of the log with the cosignatures of witnesses, and the RFC 6962 consistency proof from it to the page's."""
+
+    TYPE: ClassVar[str] = "strongroom/cosigned/v1"
+    checkpoint: str
+    path: tuple[bytes, ...]
+
+
+@dataclass(frozen=True, slots=True)
 class AuditPage:
     """One page: leaves in order, the collateral and the signed policies that their decisions rest on, each once.
 
     Paths lead to the log of `size` entries. `checkpoint` is the newest, and is of that size where the query left the
-    size open. `next` is the number to go on from, and `size` at the end.
+    size open. `cosigned` is the newest that witnesses signed, None where none did. `next` is the number to go on from, and
+    `size` at the end.
     """
 
     TYPE: ClassVar[str] = "strongroom/audit-page/v1"
@@ -66,4 +80,5 @@ class AuditPage:
     leaves: tuple[LoggedLeaf, ...]
     collateral: tuple[Collateral, ...]
     policies: tuple[Envelope, ...]
+    cosigned: Cosigned | None
     next: int

@@ -12,7 +12,7 @@ from typing import ClassVar
 
 from strongroom.records.digest import Digest, digest_record
 from strongroom.records.envelope import Envelope
-from strongroom.records.release import LogProof, WrappedKey
+from strongroom.records.release import LogProof, Opening, WrappedKey
 from strongroom.records.worker import Keyset
 
 
@@ -104,12 +104,16 @@ class Look:
 
 @dataclass(frozen=True, slots=True)
 class CellAnswer:
-    """The broker's yes to a change: the cell's value after it, the grant of the output key if one was asked for, the proof."""
+    """The broker's yes to a change: the cell's value after it, the grant of the output key if one was asked for, the proof.
+
+    `openings` open what the leaf hides.
+    """
 
     TYPE: ClassVar[str] = "strongroom/cell-answer/v1"
     value: int
     grant: Envelope | None
     proof: LogProof
+    openings: tuple[Opening, ...]
 
 
 @dataclass(frozen=True, slots=True)

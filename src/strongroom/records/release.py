@@ -225,7 +225,8 @@ class BrokerIdentity:
 class Leaf:
     """One entry of the broker's log: what happened, to which digests, when. No names of people, no secrets.
 
-    `event`: release, refusal, renewal, revocation, policy, key, receipts, cell, administrator.
+    `event`: release, refusal, renewal, revocation, policy, key, destruction, receipts, cell, administrator, erasure. Members
+    that point to somebody are commitments, written like digests (`receipts.hidden`).
     """
 
     TYPE: ClassVar[str] = "strongroom/leaf/v1"
@@ -234,3 +235,12 @@ class Leaf:
     subject: str
     digests: tuple[Digest, ...]
     detail: str
+
+
+@dataclass(frozen=True, slots=True)
+class Opening:
+    """What opens one member of a leaf: its name (`subject`, `detail`, `digests[0]`), the salt (32 bytes), the value."""
+
+    member: str
+    salt: bytes
+    value: str

@@ -62,7 +62,8 @@ class Configuration:
     """What a worker was told to do. Its digest is extended into a run-time register before any key is asked for.
 
     `broker` is the fingerprint of the one broker whose grants the worker takes; `settings` are the workload's own options
-    (text and numbers); `job` the digest of a job specification, or None.
+    (text and numbers); `job` the digest of a job specification, or None. `least` of `witnesses` (verifier keys) must have signed
+    the broker's log before the worker takes a grant; none where none is named.
     """
 
     TYPE: ClassVar[str] = "strongroom/configuration/v1"
@@ -70,6 +71,12 @@ class Configuration:
     broker: Digest
     settings: Mapping[str, str | int]
     job: Digest | None
+    witnesses: tuple[str, ...] = ()
+    least: int = 0
+
+    def __post_init__(self) -> None:
+        if not bool(self.witnesses) <= self.least <= len(self.witnesses):
+            raise ValueError("at least one of the named witnesses must sign, and no more than are named")
 
     @property
     def digest(self) -> Digest:

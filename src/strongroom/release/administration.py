@@ -12,6 +12,7 @@ from strongroom.records.envelope import Envelope
 from strongroom.records.release import Lease, WrappedKey
 from strongroom.release import leases, leaves, orders
 from strongroom.release.administrators import Administrators
+from strongroom.release.demands import quorum_of
 from strongroom.release.keys import KeyRing, open_at_broker
 from strongroom.release.log import Log
 from strongroom.release.revocations import Revocations
@@ -40,6 +41,7 @@ class Administration:
         """
         policy, digest = self._administrators.open_policy(envelope.to_bytes())
         check_name(policy.id)
+        quorum_of(policy)  # keys of witnesses that are none are refused here, not at the first release
         stored = StoredPolicy(policy.id, policy.version, digest, envelope.to_bytes())
 
         def put(transaction: Transaction) -> None:
@@ -116,11 +118,11 @@ class Administration:
 
     def rotate_key(self, key_id: str, *, who: Digest, now: int) -> KeyInfo:
         """A further version of a key, which wraps from now on; older ones go on unwrapping. Raises `UsageError`."""
+        newest = self._active(self._store.read(lambda reader: reader.key(key_id)))
+        key = self._ring.create(key_id, newest.policy_id, version=newest.version + 1, now=now)  # the root may be slow
 
         def rotate(transaction: Transaction) -> KeyInfo:
-            newest = self._active(transaction.key(key_id))
-            key = self._ring.create(key_id, newest.policy_id, version=newest.version + 1, now=now)
-            if not transaction.put_key(key):
+            if self._active(transaction.key(key_id)).version != newest.version or not transaction.put_key(key):
                 raise UsageError("somebody else is rotating this key", remedy="Look with `strongroom keys list`.")
             self._log.append(transaction, leaves.key_event(key_id, "rotated", time=now, who=who))
             return key_info(transaction, key)

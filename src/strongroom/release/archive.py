@@ -13,12 +13,13 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
 from strongroom.errors import LogInvalid, MalformedRecord
+from strongroom.receipts.hidden import SUBJECT, names_in
 from strongroom.records import codec
 from strongroom.records.audit import AuditPage, AuditQuery, KeptDecision, LoggedLeaf
 from strongroom.records.digest import Digest
 from strongroom.records.envelope import Envelope
 from strongroom.records.evidence import Collateral, EvidenceBundle
-from strongroom.records.release import GrantSummary, Leaf, renewal_purpose
+from strongroom.records.release import GrantSummary, Leaf, Opening, renewal_purpose
 from strongroom.release.log import Log
 from strongroom.release.stores.checked import read_back
 from strongroom.release.stores.port import Reader, Transaction
@@ -32,7 +33,7 @@ PAGE_BYTES = 1536 * 1024
 """A page ends with the decision that exceeds this; a request has at most 1 MiB, so a page stays below an answer's limit."""
 PREFIX = 5
 """Where policies begin among the digests of a decision's leaf (see `leaves`)."""
-ABOUT_ALL = frozenset({"policy", "key", "administrator"})
+ABOUT_ALL = frozenset({"policy", "key", "destruction", "administrator"})
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,10 +62,13 @@ class Archive:
         if kept is not None:
             transaction.keep_decision(position, kept.decision, kept.collateral, now + self._days * DAY)
 
-    def page(self, reader: Reader, query: AuditQuery, *, sees: Callable[..., bool]) -> AuditPage:
-        """What `query` asks for, from its start on, as far as one page goes.
+    def page(
+        self, reader: Reader, query: AuditQuery, *, sees: Callable[..., bool], cosigned: str | None = None
+    ) -> AuditPage:
+        """What `query` asks for, from its start on, as far as one page goes; `cosigned` is newer than what is kept of witnesses.
 
-        Leaves are public; what is kept of a decision is given out where `sees` admits one of the keys of its lease.
+        Leaves are public; what is kept of a decision is given out where `sees` admits one of the keys of its lease, what opens
+        a leaf where it admits the name in it.
 
         Raises `LogInvalid` for a size that the log does not have, `MalformedRecord` for a place outside of it.
         """
@@ -87,6 +91,7 @@ class Archive:
             leaves=tuple(part.leaves),
             collateral=tuple(read_back(Collateral, body) for body in part.collateral.values()),
             policies=tuple(Envelope.from_bytes(body) for body in part.policies.values()),
+            cosigned=self._log.cosigned(cosigned or reader.log_cosigned(), size),
             next=end,
         )
 
@@ -118,7 +123,9 @@ class _Part:
             for policy in self._reader.policies_of(codec.decode(Leaf, data).digests[PREFIX:]):
                 if policy.digest not in self.policies:
                     self._put(self.policies, policy.digest, policy.envelope)
-        self.leaves.append(LoggedLeaf(index, data, path, decision))
+        openings = self._openings(index)
+        self._used += sum(len(opening.value) for opening in openings)
+        self.leaves.append(LoggedLeaf(index, data, path, decision, openings))
 
     def _kept(self, index: int, data: bytes) -> bytes | None:
         kept = self._reader.decision(index)
@@ -126,6 +133,11 @@ class _Part:
             return None
         lease = self._reader.lease(codec.decode(Leaf, data).subject)
         return kept if self._sees(*(lease.lease.key_ids if lease else ())) else None
+
+    def _openings(self, index: int) -> tuple[Opening, ...]:
+        found = self._reader.openings(index)
+        names = [name for one in found if one.member == SUBJECT for name in names_in(one.value)]
+        return found if self._sees(*names) else ()
 
     def _put(self, where: dict[Digest, bytes], digest: Digest, body: bytes) -> None:
         where[digest] = body

@@ -16,6 +16,7 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from strongroom.crypto.hpke import ReleaseKey
 from strongroom.crypto.signatures import ed25519_public, open_envelope, sign_envelope
 from strongroom.errors import GrantInvalid, LogInvalid, ServiceUnavailable
+from strongroom.receipts.hidden import reveal
 from strongroom.receipts.proof import verify_proof
 from strongroom.records import codec
 from strongroom.records.cell import Advance, Cell, CellAnswer, CellView, Look, Output, Spend
@@ -99,7 +100,10 @@ class CellClient:
 
     def _check(self, request: Advance | Spend, answer: CellAnswer, grant: Digest | None) -> None:
         identity = self.client.identity
-        leaf = verify_proof(answer.proof, origin=identity.log_origin, log_key=identity.log)
+        logged = verify_proof(
+            answer.proof, origin=identity.log_origin, log_key=identity.log, witnesses=self.client.witnesses
+        )
+        leaf, _ = reveal(logged, answer.openings)
         uses = leaf.detail.partition(leaves.USES)[2]
         wanted = leaves.cell_changed(
             request, keyset=self.keyset.digest, time=leaf.time, value=answer.value, grant=grant, uses=uses

@@ -25,7 +25,9 @@ from strongroom.records.envelope import Envelope
 from strongroom.records.release import Grant, GrantContext, Lease, Use
 from strongroom.release import leases, leaves, orders, uses
 from strongroom.release.administrators import Administrators
+from strongroom.release.clock import decision_time
 from strongroom.release.decisions import Facts, check_edition, facts_of, still_holds
+from strongroom.release.demands import Demands
 from strongroom.release.grants import seal_grant, sign_grant
 from strongroom.release.keys import KeyRing
 from strongroom.release.log import Log
@@ -71,10 +73,11 @@ class Cells:
         *,
         administrators: Administrators,
         refusals: RefusalBudget,
+        demands: Demands,
     ) -> None:
         self._store, self._log, self._ring, self._administrators = store, log, ring, administrators
         self._signing, self._fingerprint = keys.signing, keys.identity.fingerprint
-        self._refusals = refusals
+        self._refusals, self._demands = refusals, demands
         self._forgotten = 0
 
     # Owners
@@ -128,6 +131,7 @@ class Cells:
 
         Raises `ReleaseRefused` (also `LeaseEnded`, `NonceReused`), `SignatureInvalid` or `MalformedRecord`.
         """
+        now = decision_time(now, self._log.time)
         request, lease = self._read(Advance, cell_id, body, now=now)
         if not 0 <= request.expected < request.next:
             raise MalformedRecord("a counter goes from a number to a greater one")
@@ -138,6 +142,7 @@ class Cells:
 
         Raises as `advance` does.
         """
+        now = decision_time(now, self._log.time)
         request, lease = self._read(Spend, cell_id, body, now=now)
         if request.amount < 1 or _PURPOSE.fullmatch(request.purpose) is None:
             raise MalformedRecord("a spend is of 1 or more, for a purpose of 1 to 64 of a-z, 0-9, '.', '_' and '-'")
@@ -145,7 +150,7 @@ class Cells:
 
     def look(self, cell_id: str, body: bytes, *, now: int) -> Envelope:
         """Answer a signed `Look` with a signed `CellView`. Raises as `advance` does."""
-        request, lease = self._read(Look, cell_id, body, now=now)
+        request, lease = self._read(Look, cell_id, body, now=decision_time(now, self._log.time))
         cell = self._store.read(lambda reader: _cell_of(reader, cell_id, lease))
         return sign_envelope(CELL_VIEW_PAYLOAD_TYPE, codec.encode(CellView(request.nonce, cell)), self._signing)
 
@@ -199,6 +204,7 @@ class Cells:
         if wrapped.broker != self._fingerprint:
             raise ReleaseRefused("this key was wrapped by another broker", detail="key.broker")
         facts = self._store.read(look)
+        self._demands.check(facts.policies)
         (key,), (stored,) = facts.keys, facts.policies
         policy, digest = self._administrators.open_policy(stored.envelope)
         if (policy.id, digest) != (stored.id, stored.digest):
@@ -276,7 +282,8 @@ class Cells:
             request, keyset=lease.keyset, time=now, value=after.value, grant=grant.digest if grant else None, uses=used
         )
         proof = self._log.append(transaction, leaf)
-        return CellAnswer(after.value, sign_grant(grant, self._signing) if grant else None, proof)
+        openings = transaction.openings(proof.index)
+        return CellAnswer(after.value, sign_grant(grant, self._signing) if grant else None, proof, openings)
 
 
 def _cell_of(reader: Reader, cell_id: str, lease: Lease) -> Cell:

@@ -92,7 +92,7 @@ class BrokerClient:
         if identity is not None and not isinstance(identity, EllipticCurvePrivateKey):
             raise UsageError("an administrator's key is on P-256", remedy="Make one with `strongroom keys new`.")
         self._fingerprint, self._owner, self._clock = fingerprint, identity, clock
-        self._witnesses = witnesses
+        self.witnesses = witnesses
         self._known: tuple[Envelope, BrokerIdentity] | None = None
         try:
             self._http = httpx2.Client(base_url=url, transport=transport, timeout=TIMEOUT, trust_env=False)
@@ -225,7 +225,7 @@ class BrokerClient:
         """
         path = f"{wire.KEYS_PATH}/{_segment(key_id)}/destroy"
         document = self._owned("POST", path, DestructionDocument)
-        if check_destruction(document, self._fingerprint, self._witnesses).key_id != key_id:
+        if check_destruction(document, self._fingerprint, self.witnesses).key_id != key_id:
             raise LogInvalid("the broker destroyed another key than the one it was told to")
         return document
 
@@ -319,6 +319,13 @@ class BrokerClient:
             if start == size:
                 return
 
+    def erase(self, value: str) -> int:
+        """Erase what opens `value` in leaves of the log; how many openings there were.
+
+        `value` is a fingerprint, the id of a key, policy or cell, or `TENANT/` for all ids of a tenant.
+        """
+        return self._owned("POST", wire.ERASURES_PATH, wire.Erased, wire.ErasureRequest(value)).openings
+
     # Below the verbs
 
     def _person(self, method: str, path: str, name: Digest, record: object = None) -> Administrator:
@@ -350,7 +357,7 @@ class BrokerClient:
 
     def _logged(self, proof: LogProof) -> Leaf:
         known = self.identity
-        return verify_proof(proof, origin=known.log_origin, log_key=known.log, witnesses=self._witnesses)
+        return verify_proof(proof, origin=known.log_origin, log_key=known.log, witnesses=self.witnesses)
 
     def _owned(self, method: str, path: str, kind: type[T], record: object = None) -> T:
         """A request that an administrator signs."""

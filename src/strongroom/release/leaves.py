@@ -13,8 +13,10 @@ Knows: the order of digests in each leaf. Does not know: the log (`log`), or wha
     receipts    lease id    keyset, root                                                         count, sequence
     cell        cell id     who; or keyset, request, counter's digest or grant                   created, advance or spend
     administrator           administrator, who (the subject is the administrator too)            added or removed, role, tenant
+    erasure                 who                                                                  how many openings
 
 Leaves are public: no names of people, no names of files, no secrets. `who` is the fingerprint of an administrator's public key.
+That, and what owners call their keys, policies and cells, is hidden as the log writes it down (`receipts.hidden`).
 """
 
 from __future__ import annotations
@@ -34,7 +36,8 @@ from strongroom.release.roles import Administrator
 from strongroom.release.wire import ReceiptsRoot
 
 RELEASE, RENEWAL, REFUSAL, REVOCATION = "release", "renewal", "refusal", "revocation"
-POLICY, KEY, RECEIPTS, CELL, ADMINISTRATOR = "policy", "key", "receipts", "cell", "administrator"
+POLICY, KEY, RECEIPTS, CELL = "policy", "key", "receipts", "cell"
+ADMINISTRATOR, ERASURE = "administrator", "erasure"
 MAX_DETAIL = 512
 USES = " uses="
 CHAIN = 4
@@ -130,6 +133,11 @@ def cell_refused(error: StrongroomError, request: Advance | Spend, lease: Lease,
     """The leaf of a no to a worker whose lease and signature hold."""
     detail = f"code={error.code} unlogged={unlogged} checks={error.detail}"
     return Leaf(REFUSAL, time, f"cell:{request.cell_id}", (request.request_digest, lease.keyset), detail[:MAX_DETAIL])
+
+
+def erased(count: int, *, time: int, who: Digest) -> Leaf:
+    """The leaf of openings that were erased, which does not say of whom."""
+    return Leaf(ERASURE, time, "", (who,), f"openings={count}")
 
 
 def with_uses(leaf: Leaf, uses: str) -> Leaf:

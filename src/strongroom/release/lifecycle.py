@@ -2,10 +2,10 @@
 
 Knows: what each act changes and writes down, and in which order a destruction becomes a proof. Does not know: whether the
 caller is an owner (`owners`), or how a store overwrites (`stores.life_rows`). A destruction is in one transaction: leases that
-hold the key end, what was wrapped is overwritten, the statement about it is signed and logged. Its proof leaves only when the
-store's files hold no trace any more; asked again, the broker overwrites again and gives the same statement. Not covered:
-copies that the store does not have: of an imported key with its owner, of the whole in backups, which open as long as the
-root key does.
+hold the key, or to which a cell granted it, end, what was wrapped is overwritten, the statement about it is signed and
+logged. Its proof leaves only when the store's files hold no trace any more; asked again, the broker overwrites again and
+gives the same statement. Not covered: copies that the store does not have: of an imported key with its owner, of the
+whole in backups, which open as long as the root key does.
 """
 
 from __future__ import annotations
@@ -16,11 +16,13 @@ from strongroom.records import codec
 from strongroom.records.destruction import DestroyedVersion, DestructionDocument, KeyDestruction
 from strongroom.records.digest import Digest, digest_bytes, frame
 from strongroom.records.envelope import Envelope
-from strongroom.records.release import LeaseState, LogProof
-from strongroom.release import leases, leaves
+from strongroom.records.release import LogProof
+from strongroom.records.revocation import About, Subject
+from strongroom.release import leaves
 from strongroom.release.administration import key_info
 from strongroom.release.keys import KeyRing, open_at_broker
 from strongroom.release.log import Log
+from strongroom.release.revocations import Revocations
 from strongroom.release.state import BrokerKeys
 from strongroom.release.stores.lives import KeyOrder, StoredDestruction
 from strongroom.release.stores.port import KeyState, Reader, Store, StoredKey, Transaction
@@ -38,6 +40,7 @@ class Lifecycle:
 
     def __init__(self, store: Store, log: Log, keys: BrokerKeys, ring: KeyRing) -> None:
         self._store, self._log, self._ring = store, log, ring
+        self._revocations = Revocations(store, log)
         self._wrapping, self._signing = keys.wrapping, keys.signing
         self._identity, self._fingerprint = keys.identity_envelope, keys.identity.fingerprint
 
@@ -110,11 +113,8 @@ class Lifecycle:
                 detail="key.active",
                 remedy="Retire it first (`strongroom keys retire`); nothing under it can be opened after it is destroyed.",
             )
-        held = [leases.at(stored.lease, now) for stored in transaction.leases() if key_id in stored.lease.key_ids]
-        active = [lease for lease in held if lease.state is LeaseState.ACTIVE]
-        for lease in active:
-            transaction.revoke_lease(lease.id)
-        self._log.append_all(transaction, [leaves.revoked(lease, time=now, who=who, what="key") for lease in active])
+        now = max(now, self._log.time_in(transaction))  # what is signed has the time of its leaf
+        self._revocations.end_all(transaction, Subject(About.KEY, key_id), who=who, now=now)
         versions = tuple(
             DestroyedVersion(key.version, key.created, transaction.key_origin(key.id, key.version), row_digest(key))
             for key in found

@@ -40,14 +40,7 @@ class Revocations:
             if standing is None:
                 transaction.add_revocation(wanted)
                 self._log.append(transaction, leaves.revocation(wanted))
-            found = self._ended(
-                transaction,
-                lambda lease: subject in notes_at(transaction, lease).subjects,
-                subject.about.value,
-                who=who,
-                now=now,
-            )
-            return Revoked(standing or wanted, found)
+            return Revoked(standing or wanted, self.end_all(transaction, subject, who=who, now=now))
 
         return self._store.write(revoke)
 
@@ -79,6 +72,16 @@ class Revocations:
         for lease in ended:
             transaction.revoke_lease(lease.id)
         self._log.append_all(transaction, [leaves.revoked(lease, time=now, who=who, what=what) for lease in ended])
+
+    def end_all(self, transaction: Transaction, subject: Subject, *, who: Digest, now: int) -> tuple[Lease, ...]:
+        """End the live leases that concern `subject`; these, as they stand then."""
+        return self._ended(
+            transaction,
+            lambda lease: subject in notes_at(transaction, lease).subjects,
+            subject.about.value,
+            who=who,
+            now=now,
+        )
 
     def _ended(
         self, transaction: Transaction, wanted: Callable[[Lease], bool], what: str, *, who: Digest, now: int

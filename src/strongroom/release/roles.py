@@ -39,6 +39,7 @@ class Verb(enum.StrEnum):
     CELLS_LIST = "cells.list"
     CELLS_CREATE = "cells.create"
     AUDIT_READ = "audit.read"
+    LOG_ERASE = "log.erase"
 
 
 class Role(enum.StrEnum):
@@ -66,6 +67,7 @@ ALLOWED: Mapping[Role, frozenset[Verb]] = {
         Verb.LEASES_REVOKE,
         Verb.CELLS_CREATE,
         Verb.AUDIT_READ,
+        Verb.LOG_ERASE,
     },
     Role.OPERATOR: _READS | {Verb.KEYS_RETIRE, Verb.LEASES_REVOKE},
     Role.AUDITOR: _READS | {Verb.ADMINISTRATORS_LIST, Verb.AUDIT_READ, Verb.EXPLAIN},

@@ -110,7 +110,10 @@ class Sweep:
 
 
 class Sweeper:
-    """Sweeps each `seconds` on a thread of its own, at most half of the time; `refresh` comes before each round."""
+    """Sweeps each `seconds` on a thread of its own, at most half of the time; `refresh` comes before each round.
+
+    `clock` gives the time to judge by, in Unix seconds, or raises `ClockWrong`: then that round ends nothing more.
+    """
 
     def __init__(
         self,
@@ -119,7 +122,7 @@ class Sweeper:
         *,
         seconds: float,
         who: Digest,
-        clock: Callable[[], float] = time.time,
+        clock: Callable[[], float],
     ) -> None:
         self._sweep, self._refresh, self._seconds, self._who, self._clock = sweep, refresh, seconds, who, clock
         self._stop = threading.Event()

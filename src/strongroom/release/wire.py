@@ -24,6 +24,7 @@ RECEIPTS_PATH = "/v1/receipts"
 KEYS_PATH = "/v1/keys"
 POLICIES_PATH = "/v1/policies"
 AUDIT_PATH = "/v1/audit"
+ERASURES_PATH = "/v1/log/erasures"
 CELLS_PATH = "/v1/cells"
 ADMINISTRATORS_PATH = "/v1/administrators"
 EXPLAIN_PATH = "/v1/explain"
@@ -206,6 +207,22 @@ class CellCreation:
     policy_id: str
     limit: int | None
     output_key: str | None
+
+
+@dataclass(frozen=True, slots=True)
+class ErasureRequest:
+    """Asks that nothing opens `value` in leaves any more: a fingerprint, the id of a key, policy or cell, or `TENANT/`."""
+
+    TYPE: ClassVar[str] = "strongroom/erasure-request/v1"
+    value: str
+
+
+@dataclass(frozen=True, slots=True)
+class Erased:
+    """How many openings there were, which nobody has any more."""
+
+    TYPE: ClassVar[str] = "strongroom/erased/v1"
+    openings: int
 
 
 @dataclass(frozen=True, slots=True)

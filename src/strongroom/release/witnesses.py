@@ -3,7 +3,7 @@
 Knows: rounds. A round takes the newest durable checkpoint and asks all witnesses at once; whoever waits for a leaf gets a
 proof under the first checkpoint that holds it and that enough of them signed. Does not know: why a leaf was written, or the
 wire (`witness_client`). What a witness answers is checked before it counts; one that is down, slow or lies costs its own
-signature and nothing else.
+signature and, where a policy demands just that one, time: a round waits for it as long as somebody does.
 At the start the log is compared with the newest state that the witnesses saw. So many must answer that every state which
 enough of them signed is known to one that answers: then an old backup, or a log that went on elsewhere, is refused.
 Not covered: a witness that claims more than it saw keeps a broker from starting (the error names it); a fork that is
@@ -15,7 +15,7 @@ from __future__ import annotations
 import dataclasses
 import logging
 import threading
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass, field
 
 from strongroom.errors import LogInvalid, LogSetBack, StrongroomError, Unavailable, UsageError, WitnessesUnavailable
@@ -47,6 +47,22 @@ class _Round:
         return self.text + "".join(self.lines.values())
 
 
+@dataclass(slots=True, eq=False)
+class _Waiter:
+    """Whoever waits for a state of more than `index` entries, signed by so many of each group of names. Under the lock."""
+
+    index: int
+    groups: tuple[tuple[int, frozenset[str]], ...]
+    found: tuple[str, int] | None = None
+
+    def is_met_by(self, names: Collection[str]) -> bool:
+        return all(len(group.intersection(names)) >= least for least, group in self.groups)
+
+    def look_at(self, current: _Round | None) -> None:
+        if self.found is None and current is not None and current.size > self.index and self.is_met_by(current.lines):
+            self.found = current.cosigned, current.size
+
+
 class Witnesses:
     """The witnesses at `seats`, of whom `least` must sign before an answer leaves; 0 tells them and waits for none.
 
@@ -75,6 +91,8 @@ class Witnesses:
         self._begun = self._ended = 0  # rounds, one after the other
         self._wanted = self._closing = self._failing = False
         self._newest: _Round | None = None  # that enough witnesses signed
+        self._waiters: list[_Waiter] = []
+        self._failed: set[str] = set()  # whose last answer was none
         self._kept = ""
         self._thread = threading.Thread(target=self._run, name="strongroom-witnesses", daemon=True)
 
@@ -85,7 +103,7 @@ class Witnesses:
         """
         opening = self._next_round()
         self._known = dict.fromkeys(self._links, opening.size)
-        self._ask_all(opening, len(self._links))
+        self._ask_all(opening, lambda names: len(names) == len(self._links))
         with self._changed:
             errors, answered = dict(opening.errors), len(opening.lines)
         for error in errors.values():
@@ -112,50 +130,89 @@ class Witnesses:
         for link in self._links.values():
             link.close()
 
-    def check_ready(self) -> None:
-        """Return if the last round had signatures enough, or one that is held now has.
+    def can_meet(self, demand: Quorum) -> bool:
+        """Whether so many of a demand's witnesses are among these, by name and key."""
+        return len(self._named(demand)) >= demand.least
+
+    def check_ready(self, demands: Sequence[Quorum] = ()) -> None:
+        """Return if the last round had signatures enough, for the broker and for `demands`, or one that is held now has.
 
         So nothing is decided that could not be answered, but for what is under way when witnesses begin to fail. Raises
         `WitnessesUnavailable`.
         """
+        waiter = self._waiter(-1, demands)
         with self._changed:
-            if self._least == 0 or not self._failing:
+            if not self._lacks(waiter):
                 return
-            self._wait_for_round(lambda: False)
-            if self._failing:
-                raise self._too_few()
+            self._wait_for_round(waiter, lambda: False)
+            if self._lacks(waiter):
+                raise self._too_few(demands)
 
-    def settle(self, proof: LogProof) -> LogProof:
+    def settle(self, proof: LogProof, demands: Sequence[Quorum] = ()) -> LogProof:
         """The same leaf under a checkpoint that enough witnesses signed; where none is demanded, `proof` at once.
 
-        Call it once the leaf is durable. Waits for one whole round at most. Raises `WitnessesUnavailable`: then the leaf
-        stands in the log all the same, and whoever asks again may get the proof.
+        `demands` are those of policies, beside the broker's own. Call it once the leaf is durable. Waits for one whole round at
+        most. Raises `WitnessesUnavailable`: then the leaf stands in the log all the same, and whoever asks again may get the proof.
         """
+        waiter = self._waiter(proof.index, demands)
         with self._changed:
-            if self._least == 0:
+            if not waiter.groups:
                 self._wanted = True
                 self._changed.notify_all()
                 return proof
-            self._wait_for_round(lambda: self._holds(proof))
-            if self._newest is None or not self._holds(proof):
-                raise self._too_few()
-            text, size = self._newest.cosigned, self._newest.size
+            waiter.look_at(self._newest)
+            if waiter.found is None:
+                self._wait_for_round(waiter, lambda: waiter.found is not None)
+            if waiter.found is None:
+                raise self._too_few(demands)
+            text, size = waiter.found
         return dataclasses.replace(proof, path=self._log.inclusion_path(proof.index, size), checkpoint=text)
 
-    def _wait_for_round(self, done: Callable[[], bool]) -> None:
-        """Until `done`, or the end of a round that begins from now on; under the lock."""
+    def newest(self) -> str | None:
+        """The newest state that enough witnesses signed, with the signatures of all who answer within one round; None of none."""
+        _, size = self._log.newest(self._store)
+        with self._changed:
+            healthy = frozenset(self._links.keys() - self._failed)
+            waiter = _Waiter(size - 1, ((len(healthy), healthy),))
+            waiter.look_at(self._newest)
+            if waiter.found is None:
+                self._wait_for_round(waiter, lambda: waiter.found is not None)
+            return self._newest.cosigned if self._newest is not None else None
+
+    def _waiter(self, index: int, demands: Sequence[Quorum]) -> _Waiter:
+        own = ((self._least, frozenset(self._links)),) if self._least else ()
+        return _Waiter(index, (*own, *((demand.least, self._named(demand)) for demand in demands)))
+
+    def _named(self, demand: Quorum) -> frozenset[str]:
+        """Those of a demand's witnesses that are asked here."""
+        return frozenset(witness.name for witness in demand.witnesses if witness in self._quorum.witnesses)
+
+    def _lacks(self, waiter: _Waiter) -> bool:
+        """Whether the broker's own demand failed in the last round, or one that waits by who last failed to answer."""
+        return bool(self._least and self._failing) or not waiter.is_met_by(self._links.keys() - self._failed)
+
+    def _wait_for_round(self, waiter: _Waiter, done: Callable[[], bool]) -> None:
+        """Until `done`, or the end of a round that begins from now on, and asks for what `waiter` needs; under the lock."""
+        self._waiters.append(waiter)
         own = self._begun + 1  # a round that began before may have taken an older checkpoint
         self._wanted = True
         self._changed.notify_all()
-        self._changed.wait_for(lambda: done() or self._closing or self._ended >= own, self._seconds)
+        try:
+            self._changed.wait_for(lambda: done() or self._closing or self._ended >= own, self._seconds)
+        finally:
+            self._waiters.remove(waiter)
 
-    def _too_few(self) -> WitnessesUnavailable:
+    def _too_few(self, demands: Sequence[Quorum]) -> WitnessesUnavailable:
+        least = max([self._least, *(demand.least for demand in demands)])
         return WitnessesUnavailable(
-            f"fewer than {self._least} witnesses signed the log in time", detail="log.witnesses"
+            f"fewer than {least} of the demanded witnesses signed the log in time", detail="log.witnesses"
         )
 
-    def _holds(self, proof: LogProof) -> bool:
-        return self._newest is not None and self._newest.size > proof.index
+    def _is_enough(self, names: Collection[str]) -> bool:
+        """For the broker, and for all who wait now; under the lock."""
+        return len(names) >= self._quorum.least and all(
+            waiter.found is not None or waiter.is_met_by(names) for waiter in self._waiters
+        )
 
     def _run(self) -> None:
         """One round after the other: when somebody waits, and now and then for leaves that nobody waits for."""
@@ -169,7 +226,7 @@ class Witnesses:
             failing = True
             try:
                 current = self._next_round()
-                self._ask_all(current, self._quorum.least)
+                self._ask_all(current, self._is_enough)
                 with self._changed:
                     failing = len(current.lines) < self._quorum.least
             except Unavailable as error:  # of the store: nothing can be asked now
@@ -187,19 +244,17 @@ class Witnesses:
                 return self._newest
         return _Round(text, size)
 
-    def _ask_all(self, current: _Round, enough: int) -> None:
+    def _ask_all(self, current: _Round, enough: Callable[[Collection[str]], bool]) -> None:
         """Ask whoever has not signed and is not being asked; return when `enough` signed, all answered, or time is up."""
         with self._changed:
-            self._changed.wait_for(lambda: self._closing or len(self._free(current)) >= enough, self._seconds)
+            self._changed.wait_for(lambda: self._closing or enough(self._free(current)), self._seconds)
             names = [name for name in self._free(current) if name not in current.lines]
             self._asking.update(names)
             current.pending.update(names)
         for name in names:
             threading.Thread(target=self._ask, args=(name, current), daemon=True).start()
         with self._changed:
-            self._changed.wait_for(
-                lambda: self._closing or len(current.lines) >= enough or not current.pending, self._seconds
-            )
+            self._changed.wait_for(lambda: self._closing or enough(current.lines) or not current.pending, self._seconds)
 
     def _free(self, current: _Round) -> list[str]:
         """Who has signed, or can be asked; one that is slow is not asked twice at once."""
@@ -218,8 +273,13 @@ class Witnesses:
                 current.pending.discard(name)
                 if line:
                     current.lines[name] = line
-                elif error is not None:
+                    self._failed.discard(name)
+                else:
+                    self._failed.add(name)
+                if error is not None:
                     current.errors[name] = error
+                for waiter in self._waiters:
+                    waiter.look_at(current)
                 newer = self._newest is None or current.size >= self._newest.size
                 if newer and len(current.lines) >= self._quorum.least:
                     self._newest = current

@@ -9,7 +9,6 @@ Log lines hold codes, counts, times and digests.
 from __future__ import annotations
 
 import logging
-import time
 from collections.abc import Callable, Iterable
 from typing import Any, TypeVar
 
@@ -23,11 +22,13 @@ from starlette.routing import Route
 from strongroom.errors import MalformedRecord
 from strongroom.records import codec
 from strongroom.records.audit import AuditPage, AuditQuery
+from strongroom.records.digest import is_digest
 from strongroom.records.envelope import Envelope
 from strongroom.records.policy import Policy
 from strongroom.records.release import ReleaseAnswer, WrappedKey
 from strongroom.release import wire
 from strongroom.release.broker import Broker
+from strongroom.release.clock import WatchedClock
 from strongroom.release.roles import Caller, Verb
 from strongroom.services.administrators import administrator_routes
 from strongroom.services.cells import cell_routes
@@ -44,8 +45,9 @@ T = TypeVar("T")
 Clock = Callable[[], float]
 
 
-def broker_app(broker: Broker, *, clock: Clock = time.time) -> Starlette:
-    """The application of `broker`; `clock` gives Unix seconds."""
+def broker_app(broker: Broker, *, clock: Clock | None = None) -> Starlette:
+    """The application of `broker`; `clock` gives Unix seconds, the machine's own where it is None."""
+    clock = clock or WatchedClock()
     owned = Owned(broker, clock)
     routes = [
         Route("/healthz", _health),
@@ -123,6 +125,11 @@ def _owner_routes(broker: Broker, owned: Owned) -> list[Route]:
         claimed = codec.decode(Policy, envelope.payload)  # whose it says it is; its signature is looked at next
         return admin.put_policy(envelope, who=caller.on(claimed.id), now=now)
 
+    def erase(_: Request, body: bytes, caller: Caller, now: int) -> wire.Erased:
+        value = codec.decode(wire.ErasureRequest, body).value
+        who = caller.everywhere() if is_digest(value) else caller.on(value)
+        return wire.Erased(broker.erasure.erase(value, who=who, now=now))
+
     def one(verb: Callable[..., Any], made: Callable[[Any], Any] = lambda found: found) -> Act:
         """What is done to the one key or policy that the path names."""
         return lambda request, _, caller, now: made(
@@ -138,6 +145,7 @@ def _owner_routes(broker: Broker, owned: Owned) -> list[Route]:
         owned("POST", f"{wire.KEYS_PATH}/{{id:path}}/retire", Verb.KEYS_RETIRE, one(admin.retire_key, wire.KeyList)),
         owned("GET", wire.POLICIES_PATH, Verb.POLICIES_LIST, _seen(admin.policies, lambda x: [x.id], wire.PolicyList)),
         owned("POST", wire.POLICIES_PATH, Verb.POLICIES_PUT, put_policy),
+        owned("POST", wire.ERASURES_PATH, Verb.LOG_ERASE, erase),
         *_lease_routes(broker, owned),
     ]
 

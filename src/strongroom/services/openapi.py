@@ -100,6 +100,7 @@ OPERATIONS: Sequence[Operation] = (
     _owned("GET", wire.POLICIES_PATH, "all policies", None, wire.PolicyList),
     _owned("POST", wire.POLICIES_PATH, "a policy's new version, signed", Envelope, wire.PolicyInfo),
     _owned("POST", wire.AUDIT_PATH, "a page of the log with what decisions rested on", AuditQuery, AuditPage),
+    _owned("POST", wire.ERASURES_PATH, "what opens members of leaves is erased", wire.ErasureRequest, wire.Erased),
     _owned("GET", wire.LEASES_PATH, "all leases", None, wire.LeaseList),
     _owned("POST", f"{_LEASE}/revoke", "a lease's end", None, wire.LeaseList),
     _owned("GET", wire.REVOCATIONS_PATH, "all revocations in force", None, RevocationList),

@@ -44,7 +44,7 @@ class Owned:
         """The path at which who has `verb` is told who they are, and `act` is done; a body has at most `limit` bytes."""
 
         def acted(request: Request, body: bytes) -> Any:
-            now = int(self.clock())
+            now = self.broker.time(int(self.clock()))
             scheme, _, token = request.headers.get("authorization", "").partition(" ")
             asked = request.scope.get("raw_path", b"").decode("ascii", "replace") or request.scope["path"]
             signed = token if scheme.lower() == "bearer" else ""

@@ -16,6 +16,7 @@ from typing import Literal
 from strongroom.crypto.signatures import PublicKey
 from strongroom.engines.process import EngineProcess
 from strongroom.errors import FileUnreadable, UsageError
+from strongroom.receipts.cosignature import Quorum, Witness
 from strongroom.records import codec
 from strongroom.records.digest import Digest
 from strongroom.records.evidence import Collateral
@@ -37,7 +38,7 @@ Profile = Literal["production", "development"]
 class Surroundings:
     """What every worker is told, whatever it runs. `tee_root` is `/` but for a simulated TEE, which must be named.
 
-    `tee_kind` is the kind of evidence, None for that of the first device that is there.
+    `tee_kind` is the kind of evidence, None for that of the first device that is there. `witnesses` must have signed the broker's log.
     """
 
     broker: str
@@ -49,6 +50,7 @@ class Surroundings:
     tee_root: Path
     tee_kind: str | None
     profile: Profile
+    witnesses: Quorum | None = None
 
     def place(self) -> Place:
         """The TEE at `tee_root`. Raises `DeviceUnavailable`; there is no fallback."""
@@ -70,7 +72,20 @@ def configuration(
     workload: str, surroundings: Surroundings, settings: Mapping[str, str | int], job: Digest | None = None
 ) -> Configuration:
     """What is measured of how a worker was told to work; owners compute it beforehand for their policy."""
-    return Configuration(workload=workload, broker=surroundings.broker_fingerprint, settings=settings, job=job)
+    named = surroundings.witnesses
+    return Configuration(
+        workload=workload,
+        broker=surroundings.broker_fingerprint,
+        settings=settings,
+        job=job,
+        witnesses=() if named is None else tuple(witness.key for witness in named.witnesses),
+        least=0 if named is None else named.least,
+    )
+
+
+def quorum(told: Configuration) -> Quorum | None:
+    """The witnesses of a measured configuration. Raises `MalformedRecord` or `UsageError` for keys that are none."""
+    return Quorum(told.least, tuple(map(Witness.parse, told.witnesses))) if told.witnesses else None
 
 
 async def run_worker(
@@ -87,7 +102,7 @@ async def run_worker(
     report(State.STARTED, hardened(hardening))
     place = surroundings.place()
     inputs = [Opener(*from_reference(reference), signer_public=surroundings.signer) for reference in references]
-    broker = BrokerClient(surroundings.broker, fingerprint=surroundings.broker_fingerprint)
+    broker = BrokerClient(surroundings.broker, fingerprint=told.broker, witnesses=quorum(told))
     worker = Worker(
         workload,
         place=place,

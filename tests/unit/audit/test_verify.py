@@ -9,9 +9,12 @@ from strongroom.appraisal.policies import open_policy, sign_policy
 from strongroom.audit import bundle as files
 from strongroom.audit.bundle import make, read, write
 from strongroom.audit.verify import verify
-from strongroom.crypto.signatures import generate_p256
+from strongroom.crypto import merkle
+from strongroom.crypto.signatures import generate_ed25519, generate_p256, raw_public
+from strongroom.receipts.cosignature import Quorum, Witness, cosign
+from strongroom.receipts.note import Checkpoint, sign_checkpoint
 from strongroom.records import codec
-from strongroom.records.audit import KeptDecision, LoggedLeaf
+from strongroom.records.audit import Cosigned, KeptDecision, LoggedLeaf
 from strongroom.records.digest import digest_bytes
 from strongroom.records.envelope import Envelope
 from strongroom.records.evidence import Collateral
@@ -55,8 +58,8 @@ def leaf_of(bundle, event, number=0):
 def test_all_that_happened_holds_and_every_check_is_numbered(past):
     audit = verify(past.whole, past.trust)
     assert audit.accepted
-    assert [finding.number for finding in audit.findings] == list(range(1, 16))
-    assert {f.id for f in audit.findings if f.status is not Status.PASS} == {"audit.signature"}
+    assert [finding.number for finding in audit.findings] == list(range(1, 18))
+    assert {f.id for f in audit.findings if f.status is not Status.PASS} == {"audit.signature", "audit.witnesses"}
     assert len(audit.opened.decisions) == 3
     assert len(audit.receipts) == 3
 
@@ -289,3 +292,105 @@ def test_a_bundle_of_a_lease_that_is_not_the_one_it_names_is_refused(past):
     assert "audit.scope" in problems(verify(make(mine.parts, broker=past.trust.broker, scope=scope), past.trust))
     scope = dataclasses.replace(mine.manifest.scope, lease=None, policy="another")
     assert "audit.scope" in problems(verify(make(mine.parts, broker=past.trust.broker, scope=scope), past.trust))
+
+
+def erased(bundle, member="digests[0]"):
+    """`bundle` as it is once nothing opens `member` any more."""
+    parts = dict(bundle.parts)
+    for name, data in bundle.folder(files.LEAVES).items():
+        logged = codec.decode(LoggedLeaf, data)
+        kept = tuple(opening for opening in logged.openings if opening.member != member)
+        parts[name] = codec.encode(dataclasses.replace(logged, openings=kept))
+    return files.make(parts, broker=bundle.manifest.broker, scope=bundle.manifest.scope)
+
+
+def found(audit, identifier):
+    return next(finding for finding in audit.findings if finding.id == identifier)
+
+
+def test_what_was_erased_is_said_and_fails_nothing(past):
+    before, after = (verify(bundle, past.trust) for bundle in (past.whole, erased(past.whole)))
+    assert before.accepted
+    assert after.accepted
+    opened, closed = (found(audit, "audit.openings") for audit in (before, after))
+    assert opened.items == closed.items
+    assert "erased" not in opened.detail
+    assert "but for 2 that were erased or left out" in closed.detail
+    assert {leaf.subject for leaf in after.opened.leaves.values()} >= {"models"}
+
+
+def test_an_opening_of_another_leaf_fails_the_bundle(past):
+    parts = dict(past.whole.parts)
+    one, other = [name for name in past.whole.folder(files.LEAVES) if codec.decode(LoggedLeaf, parts[name]).openings][
+        :2
+    ]
+    swapped = codec.decode(LoggedLeaf, parts[other]).openings
+    parts[one] = codec.encode(dataclasses.replace(codec.decode(LoggedLeaf, parts[one]), openings=swapped))
+    audit = verify(files.make(parts, broker=past.trust.broker, scope=past.whole.manifest.scope), past.trust)
+    assert not audit.accepted
+    assert found(audit, "audit.openings").status is Status.FAIL
+
+
+SIGNERS = [generate_ed25519() for _ in range(3)]
+WITNESSES = [Witness(f"w{number}.example", raw_public(key)) for number, key in enumerate(SIGNERS)]
+
+
+def with_state(past, *, size=None, signers=(0, 1), root=None):
+    """The whole bundle with a state that some witnesses signed, as the log had it at `size`."""
+    log, whole = past.world.broker.log, len(past.whole.folder(files.LEAVES))
+    size = whole if size is None else size
+    leaves = [codec.decode(LoggedLeaf, data).leaf for data in past.whole.folder(files.LEAVES).values()]
+    state = Checkpoint(
+        past.world.identity.log_origin, size, root or merkle.root([merkle.leaf_hash(leaf) for leaf in leaves[:size]])
+    )
+    text = sign_checkpoint(state, state.origin, log._key)
+    lines = [cosign(state, WITNESSES[number].name, SIGNERS[number], time=past.world.now) for number in signers]
+    cosigned = Cosigned(text + "".join(lines), log.consistency_path(size, whole))
+    parts = {**past.whole.parts, files.COSIGNED: codec.encode(cosigned)}
+    return files.make(parts, broker=past.trust.broker, scope=past.whole.manifest.scope)
+
+
+def judged(past, bundle, least=2):
+    trust = dataclasses.replace(past.trust, witnesses=None if least is None else Quorum(least, tuple(WITNESSES)))
+    audit = verify(read(write(bundle)), trust)
+    return audit, found(audit, "audit.witnesses")
+
+
+def test_a_log_that_enough_of_the_named_witnesses_signed_holds(past):
+    audit, finding = judged(past, with_state(past))
+    assert audit.accepted
+    assert (finding.status, finding.items) == (Status.PASS, len(past.whole.folder(files.LEAVES)))
+
+
+def test_whoever_names_no_witnesses_is_not_held_up_by_them(past):
+    audit, finding = judged(past, with_state(past, signers=()), None)
+    assert audit.accepted
+    assert finding.status is Status.NOT_RUN
+
+
+@pytest.mark.parametrize("signers", [(), (0,), (1,)])
+def test_a_log_that_too_few_of_the_named_witnesses_signed_does_not_hold(past, signers):
+    audit, finding = judged(past, with_state(past, signers=signers))
+    assert not audit.accepted
+    assert finding.status is Status.FAIL
+
+
+def test_a_state_of_another_log_does_not_hold_whoever_signed_it(past):
+    size = len(past.whole.folder(files.LEAVES)) - 1
+    audit, finding = judged(past, with_state(past, size=size, root=bytes(32)))
+    assert not audit.accepted
+    assert finding.status is Status.FAIL
+
+
+def test_leaves_after_the_signed_state_are_missing(past):
+    size = len(past.whole.folder(files.LEAVES)) - 2
+    audit, finding = judged(past, with_state(past, size=size))
+    assert not audit.accepted
+    assert finding.status is Status.NOT_RUN
+    assert f"leaf {size}:" in finding.detail
+
+
+def test_a_bundle_without_a_signed_state_is_not_enough_for_who_names_witnesses(past):
+    audit, finding = judged(past, past.whole)
+    assert not audit.accepted
+    assert finding.status is Status.NOT_RUN

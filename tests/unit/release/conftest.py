@@ -6,6 +6,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 import pytest
+from opened_leaves import opened_leaves
 
 from strongroom.appraisal.policies import sign_policy, template
 from strongroom.crypto.hpke import ReleaseKey
@@ -19,6 +20,7 @@ from strongroom.records.release import (
     Challenge,
     Edition,
     KeyRequest,
+    Leaf,
     ReleaseAnswer,
     ReleaseRequest,
     RenewalRequest,
@@ -154,9 +156,16 @@ class World:
         return self.store.read(lambda reader: reader.log_size())
 
     def leaves(self):
-        from strongroom.records.release import Leaf
+        """All leaves, opened as far as they still can be."""
+        return self.store.read(opened_leaves)
 
-        return [codec.decode(Leaf, leaf) for leaf in self.store.read(lambda r: r.log_leaves(0, r.log_size()))]
+    def logged(self):
+        """All leaves as everybody sees them."""
+        return self.store.read(_leaves)
+
+
+def _leaves(reader):
+    return [codec.decode(Leaf, leaf) for leaf in reader.log_leaves(0, reader.log_size())]
 
 
 @pytest.fixture

@@ -172,6 +172,24 @@ def test_a_wrapped_key_is_brought_under_the_newest_version_inside_the_broker(wor
     assert world.log_size() == size
 
 
+def test_a_key_is_wrapped_before_the_transaction_and_rotated_by_one_of_two(world, monkeypatch):
+    """The root may be a slow device, and whoever writes meanwhile does not wait for it."""
+    world.prepared()
+    ring, create = world.admin._ring, world.admin._ring.create
+
+    def slow(*arguments, **members):
+        monkeypatch.setattr(ring, "create", create)
+        world.admin.rotate_key("model", who=world.who, now=world.now)
+        return create(*arguments, **members)
+
+    monkeypatch.setattr(ring, "create", slow)
+    with pytest.raises(UsageError, match="somebody else"):
+        world.admin.rotate_key("model", who=world.who, now=world.now)
+    known = world.admin.keys()
+    assert [key.version for key in known] == [1, 2]
+    assert [leaf.detail for leaf in world.leaves()].count("rotated") == 1
+
+
 def test_a_retired_key_is_neither_rotated_nor_rewrapped(world):
     old = world.prepared()
     world.admin.rotate_key("model", who=world.who, now=world.now)

@@ -5,13 +5,16 @@ import sqlite3
 import pytest
 
 from strongroom.errors import AppraisalRefused, LogInvalid, MalformedRecord
+from strongroom.receipts.hidden import reveal
 from strongroom.records import codec
 from strongroom.records.audit import AuditQuery
 from strongroom.records.digest import digest_record
 from strongroom.records.evidence import Collateral
+from strongroom.records.names import tenant_of
 from strongroom.records.release import Grant, Leaf
+from strongroom.records.revocation import About, Subject
 from strongroom.release import archive
-from strongroom.release.broker import FORGET_SECONDS
+from strongroom.release.attempts import FORGET_SECONDS
 from strongroom.release.state import DATABASE
 
 EVER = codec.MAX_INTEGER
@@ -75,10 +78,29 @@ def test_a_lease_shows_its_own_leaves_and_those_of_policies_and_keys(world, work
     wrapped = world.prepared()
     mine = world.release(world.request(worker, wrapped)).lease_id
     other = world.release(world.request(another_worker, wrapped)).lease_id
-    subjects = {codec.decode(Leaf, leaf.leaf).subject for leaf in everything(world, lease=mine)}
+    found = everything(world, lease=mine)
+    subjects = {reveal(codec.decode(Leaf, leaf.leaf), leaf.openings)[0].subject for leaf in found}
     assert mine in subjects
     assert KEY_ID in subjects
     assert other not in subjects
+
+
+def test_what_opens_a_leaf_is_given_to_those_whose_name_it_hides(world):
+    admin = world.admin
+    for name in ("acme/key", "beta/key"):
+        admin.create_key(name, f"{tenant_of(name)}/policy", who=world.who, now=world.now)
+        admin.revocations.revoke(Subject(About.KEY, name), who=world.who, now=world.now)
+    for tenant in ("acme", "beta", ""):
+        admin.revocations.revoke(Subject(About.TENANT, tenant), who=world.who, now=world.now)
+    admin.revocations.revoke(Subject(About.WORKER, world.who), who=world.who, now=world.now)
+
+    def of_acme(*names):
+        return any(tenant_of(name) == "acme" for name in names)
+
+    page = world.broker.audit(AuditQuery(0, 0, None, 0, EVER), sees=of_acme)
+    shown = [reveal(codec.decode(Leaf, leaf.leaf), leaf.openings)[0].subject for leaf in page.leaves if leaf.openings]
+    assert shown == ["acme/key", "key:acme/key", "tenant:acme"]
+    assert len(page.leaves) == 8
 
 
 def test_a_span_comes_with_the_leaf_before_it_and_the_leaf_after_it(world, fresh):
@@ -153,7 +175,7 @@ def test_after_its_days_a_decision_is_dropped_and_shared_collateral_stays_for_th
 
 def test_zero_days_keep_nothing(world, worker):
     wrapped = world.prepared()
-    world.broker.archive = archive.Archive(world.broker.log, days=0)
+    world.broker._attempts.archive = archive.Archive(world.broker.log, days=0)
     world.release(world.request(worker, wrapped))
     (page,) = pages(world)
     assert [leaf.decision for leaf in page.leaves] == [None] * world.log_size()

@@ -8,6 +8,7 @@ import pytest
 from strongroom.crypto.signatures import sign_envelope
 from strongroom.errors import (
     AppraisalRefused,
+    ClockWrong,
     LeaseEnded,
     MalformedRecord,
     NonceReused,
@@ -22,7 +23,8 @@ from strongroom.records import codec
 from strongroom.records.digest import digest_bytes
 from strongroom.records.release import Edition, LeaseState, renewal_purpose
 from strongroom.release import leaves
-from strongroom.release.broker import RETRY_SECONDS, Broker
+from strongroom.release.attempts import CHALLENGES, RETRY_SECONDS
+from strongroom.release.broker import Broker
 from strongroom.release.challenges import LIFETIME_SECONDS
 from strongroom.release.grants import open_grant
 from strongroom.release.wire import MAX_EVIDENCE_BYTES, RECEIPTS_PAYLOAD_TYPE, ReceiptsRoot
@@ -157,8 +159,10 @@ def test_a_clock_set_back_revives_no_nonce(world, worker, another_worker):
     world.now += 1000
     world.release(world.request(another_worker, wrapped))  # forgets what had expired
     world.now -= 1000
-    with pytest.raises(NonceReused):
+    with pytest.raises(ClockWrong):
         world.release(dataclasses.replace(used, keys=()))
+    challenge = used.challenge
+    assert not world.store.write(lambda t: t.consume(CHALLENGES, challenge.nonce, challenge.expires))
 
 
 def test_a_challenge_of_another_purpose_is_refused(world, worker):
@@ -355,7 +359,7 @@ def test_receipts_that_the_leases_worker_did_not_sign_are_refused(world, worker,
 
 def test_a_flood_of_refusals_grows_the_log_only_so_far(world, worker):
     wrapped = world.prepared()
-    world.broker._refusals.__init__(per_minute=3)
+    world.broker._attempts.refusals.__init__(per_minute=3)
     world.appraiser.admits, size = False, world.log_size()
     for _ in range(8):
         with pytest.raises(AppraisalRefused):

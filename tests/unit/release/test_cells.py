@@ -5,6 +5,7 @@ import pytest
 
 from strongroom.crypto.signatures import ed25519_public, generate_ed25519, open_envelope, sign_envelope
 from strongroom.errors import LeaseEnded, MalformedRecord, NonceReused, ReleaseRefused, SignatureInvalid, UsageError
+from strongroom.receipts.hidden import reveal
 from strongroom.receipts.proof import verify_proof
 from strongroom.records import codec
 from strongroom.records.cell import Advance, CellKind, CellView, Look, Output, Spend
@@ -82,7 +83,8 @@ def value(world, cell_id):
 
 def leaf_of(world, answer):
     identity = world.broker.identity
-    return verify_proof(answer.proof, origin=identity.log_origin, log_key=identity.log)
+    logged = verify_proof(answer.proof, origin=identity.log_origin, log_key=identity.log)
+    return reveal(logged, answer.openings)[0]
 
 
 # --- owners ---------------------------------------------------------------------------------------------------------

@@ -144,11 +144,11 @@ def test_only_live_leases_under_the_policys_id_are_tried(world, worker, another_
 
 def test_evidence_that_is_not_kept_is_never_a_pass(world, worker, another_worker, monkeypatch):
     wrapped = world.prepared()
-    world.broker.archive = Archive(world.broker.log, days=0)
+    world.broker._attempts.archive = Archive(world.broker.log, days=0)
     lost = world.release(world.request(worker, wrapped)).lease_id
     (found,) = trial(world, version=2).leases
     assert (found.lease_id, found.status, found.at) == (lost, Status.NOT_RUN, None)
-    world.broker.archive = Archive(world.broker.log)
+    world.broker._attempts.archive = Archive(world.broker.log)
     kept = world.release(world.request(another_worker, wrapped)).lease_id
     for _ in range(3):
         world.wrap()

@@ -44,6 +44,13 @@ def order(world, least, since=0, key_id="model"):
     return world.broker.lifecycle.order(key_id, RekeyOrder(least, since), who=world.who, now=world.now)
 
 
+def spend(world, worker, lease_id, wrapped):
+    """For a grant of the output key of the budget `epsilon`."""
+    request = Spend("epsilon", lease_id, secrets.token_bytes(32), 1, "query", Output(wrapped, worker.keyset))
+    envelope = sign_envelope(CELL_PAYLOAD_TYPE, codec.encode(request), worker.receipt)
+    return world.broker.cells.spend("epsilon", envelope.to_bytes(), now=world.now)
+
+
 def test_an_owners_own_key_wraps_and_is_released_like_one_of_the_brokers(world, worker):
     world.put_policy()
     info = take(world, sealed(world, max_uses=3))
@@ -121,12 +128,32 @@ def test_a_destruction_ends_its_leases_overwrites_all_versions_and_is_proved(wor
     assert states == {held: LeaseState.REVOKED, kept: LeaseState.ACTIVE}
     revoked, destroyed = world.leaves()[-2:]
     assert (revoked.event, revoked.subject, revoked.detail) == ("revocation", held, "key")
-    assert (destroyed.event, destroyed.subject, destroyed.detail) == ("key", "model", "destroyed versions=2")
+    assert (destroyed.event, destroyed.subject, destroyed.detail) == ("destruction", "model", "versions=2")
     raw = b"".join(path.read_bytes() for path in world.directory.glob("broker.db*"))
     assert not any(key.wrapped in raw for key in rows)
     with pytest.raises(LeaseEnded):
         world.renew(worker, held)
     assert world.renew(another_worker, kept).lease_id == kept
+
+
+def test_a_destruction_that_is_overtaken_is_stated_at_the_time_of_its_leaf(world):
+    world.prepared()
+    world.admin.retire_key("model", who=world.who, now=world.now)
+    world.admin.create_key("later", "policy", who=world.who, now=world.now + 5)
+    proved = check_destruction(destroy(world), world.broker.identity.fingerprint)
+    assert proved.time == world.leaves()[-1].time == world.now + 5
+
+
+def test_a_destruction_ends_the_lease_to_which_a_cell_granted_the_key(world, worker):
+    """It does not hold the key by its record, and yet its worker has what was sealed under it."""
+    lease = world.release(world.request(worker, world.prepared())).lease_id
+    world.admin.create_key("outputs", "policy", who=world.who, now=world.now)
+    cell = CellCreation("epsilon", CellKind.BUDGET, "policy", 10, "outputs")
+    world.broker.cells.create(cell, who=world.who, now=world.now)
+    spend(world, worker, lease, world.wrap(key_id="outputs", of=Edition.first(b"an output")))
+    world.admin.retire_key("outputs", who=world.who, now=world.now)
+    destroy(world, "outputs")
+    assert [one.state for one in world.admin.leases(now=world.now)] == [LeaseState.REVOKED]
 
 
 def test_nothing_is_done_with_a_destroyed_key_and_its_name_is_never_given_again(world, worker):
@@ -194,7 +221,8 @@ def test_a_proof_that_was_changed_or_is_another_brokers_is_refused(world):
     forged = sign_destruction(statement, generate_ed25519())
     with pytest.raises(SignatureInvalid):
         check_destruction(dataclasses.replace(document, destruction=forged), fingerprint)
-    for change in ({"time": 1}, {"versions": ()}, {"key_id": "third"}, {"broker": digest_bytes(b"x")}):
+    changes = ({"versions": ()}, {"key_id": "third"}, {"broker": digest_bytes(b"x")}, {"time": world.now + 1})
+    for change in changes:
         signed = sign_destruction(dataclasses.replace(statement, **change), world.keys.signing)
         with pytest.raises(LogInvalid):
             check_destruction(dataclasses.replace(document, destruction=signed), fingerprint)
@@ -266,17 +294,12 @@ def test_an_order_holds_for_the_output_keys_of_spends(world, worker):
     old = world.wrap(key_id="outputs", of=Edition.first(b"an output"))
     world.admin.rotate_key("outputs", who=world.who, now=world.now)
     order(world, 2, key_id="outputs")
-
-    def spend(wrapped):
-        request = Spend("epsilon", lease_id, secrets.token_bytes(32), 1, "query", Output(wrapped, worker.keyset))
-        envelope = sign_envelope(CELL_PAYLOAD_TYPE, codec.encode(request), worker.receipt)
-        return world.broker.cells.spend("epsilon", envelope.to_bytes(), now=world.now)
-
     with pytest.raises(ReleaseRefused) as refused:
-        spend(old)
+        spend(world, worker, lease_id, old)
     assert refused.value.detail == "key.version"
     assert world.broker.cells.show("epsilon").value == 10
-    assert spend(world.admin.rewrap(old, who=world.who, now=world.now)).grant is not None
+    new = world.admin.rewrap(old, who=world.who, now=world.now)
+    assert spend(world, worker, lease_id, new).grant is not None
 
 
 @pytest.mark.parametrize("act", ["destroy", "order"])

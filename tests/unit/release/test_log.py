@@ -12,7 +12,7 @@ from strongroom.release.log import Log
 
 
 def leaf(number=0, detail=""):
-    return Leaf("key", number, "key", (), detail)
+    return Leaf("receipts", number, "lease", (), detail)
 
 
 @pytest.fixture

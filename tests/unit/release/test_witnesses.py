@@ -1,5 +1,7 @@
 """A broker whose log is witnessed: by good witnesses, and by ones that are down, slow or lie."""
 
+import dataclasses
+import os
 import shutil
 import threading
 from concurrent.futures import ThreadPoolExecutor
@@ -7,26 +9,32 @@ from concurrent.futures import ThreadPoolExecutor
 import httpx2
 import pytest
 
-from strongroom.crypto.signatures import generate_ed25519, raw_public
+from strongroom.appraisal.policies import sign_policy
+from strongroom.crypto.signatures import generate_ed25519, raw_public, sign_envelope
 from strongroom.errors import (
     LogInvalid,
     LogSetBack,
     MalformedRecord,
     NonceReused,
+    ReleaseRefused,
     ServiceUnavailable,
     UsageError,
     WitnessesUnavailable,
 )
 from strongroom.receipts.cosignature import Quorum, Witness, cosign
 from strongroom.receipts.note import Checkpoint, open_checkpoint
-from strongroom.receipts.proof import verify_proof
+from strongroom.receipts.proof import verify_extension, verify_proof
 from strongroom.receipts.witness import SIZE_TYPE, parse_submission
 from strongroom.records import codec
+from strongroom.records.audit import AuditQuery
+from strongroom.records.cell import CellKind, Output, Spend
+from strongroom.records.policy import Requirement, WitnessPolicy
 from strongroom.records.release import Leaf
 from strongroom.release.log import Log
 from strongroom.release.opening import open_broker
 from strongroom.release.state import DATABASE
 from strongroom.release.stores.sqlite import SqliteStore
+from strongroom.release.wire import CELL_PAYLOAD_TYPE, CellCreation
 from strongroom.release.witness_client import Conflict, Seat, WitnessLink
 from strongroom.release.witnesses import Witnesses
 from strongroom.services.witness import open_witness
@@ -85,7 +93,7 @@ class Round:
         return made
 
     def append(self, text="leaf"):
-        leaf = Leaf("key", 0, text, (), "")
+        leaf = Leaf("receipts", 0, text, (), "")
         return self.world.store.write(lambda transaction: self.world.broker.log.append(transaction, leaf))
 
     def holds(self, proof, quorum=None):
@@ -335,7 +343,7 @@ def test_a_log_that_went_on_elsewhere_is_refused(around, world, tmp_path, size):
     elsewhere = SqliteStore(tmp_path / "copy" / DATABASE)
     copy = Log(world.broker.identity.log_origin, world.keys.log)
     for number in range(4):
-        leaf = Leaf("key", 1, f"elsewhere {number}", (), "")
+        leaf = Leaf("receipts", 1, f"elsewhere {number}", (), "")
         elsewhere.write(lambda transaction, leaf=leaf: copy.append(transaction, leaf))
     first = around.made(log=copy, store=elsewhere)
     first.start()
@@ -407,3 +415,173 @@ def test_what_each_status_means(around):
     with pytest.raises(ServiceUnavailable):
         link.ask(size, [], text)
     assert codec.decode(Leaf, around.world.store.read(lambda reader: reader.log_leaves(0, 1))[0]).subject == "leaf"
+
+
+# What auditors are given
+
+
+def everything(world):
+    return world.broker.audit(AuditQuery(0, 0, None, 0, codec.MAX_INTEGER), sees=lambda *_: True)
+
+
+def test_an_audit_comes_with_the_signatures_of_all_who_answer(around, world):
+    around.begin(0)
+    for number in range(5):
+        around.append(str(number))
+    page = everything(world)
+    identity = world.broker.identity
+    state = open_checkpoint(page.cosigned.checkpoint, identity.log_origin, identity.log)
+    assert (state.size, page.cosigned.path) == (5, ())
+    assert len(Quorum(3, around.quorum.witnesses).check(page.cosigned.checkpoint)) == 3
+
+
+def test_an_audit_shows_how_an_older_signed_state_leads_to_the_newest(around, world):
+    around.begin(0)
+    around.append("one")
+    everything(world)
+    for place in around.places:
+        place.does = place.down
+    around.append("two")
+    page = everything(world)
+    identity = world.broker.identity
+    old, new = (
+        open_checkpoint(text, identity.log_origin, identity.log) for text in (page.cosigned.checkpoint, page.checkpoint)
+    )
+    assert (old.size, new.size) == (1, 2)
+    verify_extension(old, new, page.cosigned.path)
+
+
+def test_an_audit_of_a_log_without_witnesses_has_no_signed_state(around, world):
+    around.append()
+    assert everything(world).cosigned is None
+    world.store.write(lambda transaction: transaction.keep_cosigned("no note"))
+    assert everything(world).cosigned is None
+
+
+# Policies that demand witnesses
+
+
+def demand(world, places, least, *, version=2):
+    """Put a policy that wants so many of these."""
+    keys = tuple(place.seat.witness.key for place in places)
+    made = dataclasses.replace(world.policy(version=version), witnesses=WitnessPolicy(Requirement(keys), least))
+    world.admin.put_policy(sign_policy(made, world.owner), who=world.who, now=world.now)
+    return Quorum(least, tuple(place.seat.witness for place in places))
+
+
+@pytest.mark.parametrize("own", [0, 1])
+def test_a_release_waits_for_the_witnesses_of_its_policy(around, world, worker, own):
+    wrapped = world.prepared()
+    wanted = demand(world, around.places[1:], 2)
+    around.begin(own)
+    request = world.request(worker, wrapped)
+    answer = world.release(request)
+    assert around.holds(answer.proof, wanted).event == "release"
+    assert around.holds(world.release(request).proof, wanted)  # an answer that was kept, too
+    assert around.holds(world.renew(worker, answer.lease_id).proof, wanted).event == "renewal"
+
+
+def test_many_under_many_policies_all_get_their_own_witnesses(around):
+    witnesses = around.begin(1)
+    groups = [Quorum(1, (place.seat.witness,)) for place in around.places]
+    with ThreadPoolExecutor(8) as pool:
+        settle = lambda n: witnesses.settle(around.append(f"{n}"), [groups[n % 3], groups[(n + 1) % 3]])  # noqa: E731
+        proofs = list(pool.map(settle, range(30)))
+    for number, proof in enumerate(proofs):
+        for group in (groups[number % 3], groups[(number + 1) % 3]):
+            assert around.holds(proof, group).subject == f"{number}"
+
+
+def test_a_policy_without_demands_waits_for_nobody(around, world, worker):
+    around.begin(0)
+    for place in around.places:
+        place.does = place.down
+    assert world.release(world.request(worker, world.prepared())).grants
+
+
+@pytest.mark.parametrize("witnessed", [True, False])
+def test_a_policy_whose_witnesses_are_others_is_refused_before_anything_is_decided(
+    around, world, worker, tmp_path, witnessed
+):
+    wrapped = world.prepared()
+    stranger = Place(tmp_path / "other", "w0.example", world.broker.identity)  # the name of another, and its own key
+    demand(world, [stranger, around.places[1]], 2)
+    if witnessed:
+        around.begin(0)
+    request = world.request(worker, wrapped)
+    for _ in range(2):
+        with pytest.raises(ReleaseRefused) as caught:
+            world.release(request)
+        assert caught.value.detail == "policy.witnesses"
+    assert world.appraiser.count == 0
+    assert world.admin.leases(now=world.now) == ()
+    assert world.leaves()[-1].event == "refusal"
+    stranger.service.store.close()
+
+
+def test_while_the_policys_witness_is_away_nothing_is_decided_under_it(around, world, worker, another_worker):
+    wrapped = world.prepared()
+    demand(world, around.places[:1], 1)
+    witnesses = around.begin(0)
+    around.places[0].does = around.places[0].down
+    with pytest.raises(WitnessesUnavailable):
+        world.release(world.request(worker, wrapped))  # decided, and not answered: it was believed to be there
+    size = world.log_size()
+    request = world.request(another_worker, wrapped)
+    with pytest.raises(WitnessesUnavailable):
+        world.release(request)
+    assert world.log_size() == size
+    witnesses.settle(around.append(), [Quorum(1, (around.places[1].seat.witness,))])  # nobody else is held up
+    around.places[0].does = around.places[0].good
+    assert around.holds(world.release(request).proof, Quorum(1, (around.places[0].seat.witness,)))
+
+
+def test_an_answer_that_was_kept_does_not_leave_by_a_start_without_witnesses(around, world, worker):
+    wrapped = world.prepared()
+    demand(world, around.places, 3)
+    around.begin(0)
+    request = world.request(worker, wrapped)
+    world.release(request)
+    world.broker.close()
+    world.open()
+    with pytest.raises(WitnessesUnavailable):
+        world.release(request)
+
+
+@pytest.mark.parametrize("keys", [("no key",), None])
+def test_a_policy_whose_witnesses_are_no_keys_is_not_taken(around, world, keys):
+    one = around.places[0].seat.witness.key
+    broken = dataclasses.replace(world.policy(), witnesses=WitnessPolicy(Requirement(keys or (one, one)), 1))
+    with pytest.raises((MalformedRecord, UsageError)):
+        world.admin.put_policy(sign_policy(broken, world.owner), who=world.who, now=world.now)
+    assert world.log_size() == 0
+
+
+@pytest.mark.parametrize(
+    ("keys", "least"),
+    [(Requirement(any="why"), 1), (Requirement(("a",)), 0), (Requirement(("a",)), 2), (Requirement(("a",)), -1)],
+)
+def test_numbers_that_ask_for_nothing_or_for_too_many_are_no_policy(keys, least):
+    with pytest.raises(ValueError, match="witnesses"):
+        WitnessPolicy(keys, least)
+
+
+def test_a_spends_key_waits_for_the_witnesses_of_its_policy(around, world, worker):
+    wrapped = world.prepared()
+    wanted = demand(world, around.places, 3)
+    around.begin(0)
+    lease = world.release(world.request(worker, wrapped)).lease_id
+    world.broker.cells.create(
+        CellCreation("budget", CellKind.BUDGET, "policy", 5, "model"), who=world.who, now=world.now
+    )
+
+    def spend(output):
+        request = Spend("budget", lease, os.urandom(32), 1, "why", output)
+        body = sign_envelope(CELL_PAYLOAD_TYPE, codec.encode(request), worker.receipt).to_bytes()
+        return world.broker.witnessed(world.broker.cells.spend("budget", body, now=world.now))
+
+    assert around.holds(spend(Output(wrapped, worker.keyset)).proof, wanted).event == "cell"
+    around.places[0].does = around.places[0].down
+    assert spend(None).grant is None  # nothing is released by it
+    with pytest.raises(WitnessesUnavailable):
+        spend(Output(wrapped, worker.keyset))

@@ -152,6 +152,7 @@ class Lying:
 
     def __init__(self, client, change):
         self.client, self.change, self.identity = client, change, client.identity
+        self.witnesses = client.witnesses
 
     def ask_cell(self, cell_id, verb, request, kind):
         return self.change(self.client.ask_cell(cell_id, verb, request, kind))
@@ -200,7 +201,7 @@ def test_a_view_for_somebody_else_is_not_believed(cells, world):
 
 
 def test_no_answer_of_a_cell_leaves_without_the_witnesses_that_are_demanded(cells, world, wrapped, monkeypatch):
-    def unsigned(_):
+    def unsigned(*_):
         raise WitnessesUnavailable("fewer than 1 witnesses signed the log in time", detail="log.witnesses")
 
     monkeypatch.setattr(world.broker, "_settle", unsigned)

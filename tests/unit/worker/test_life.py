@@ -161,6 +161,17 @@ def test_a_worker_configured_otherwise_gets_no_key(made):
     assert served.error.failed == ("policy.configuration",)
 
 
+def test_a_grant_that_too_few_of_the_configured_witnesses_signed_is_not_opened(made):
+    from strongroom.receipts.cosignature import Quorum, Witness
+
+    broker = made.broker_client(witnesses=Quorum(1, (Witness("w1.example", bytes(32)),)))
+    with made.serving(broker=broker) as served:
+        assert served.ended()
+    assert isinstance(served.error, LogInvalid)
+    assert served.error.detail == "log.witnesses"
+    assert served.engine.loaded == b""
+
+
 def test_a_grant_that_another_broker_signed_is_not_opened(made):
     from strongroom.crypto.signatures import generate_ed25519, sign_envelope
     from strongroom.records import codec

@@ -19,6 +19,7 @@ from strongroom.records.policy.sgx import SgxPolicy
 from strongroom.records.policy.snp import SnpMinimum, SnpPolicy
 from strongroom.records.policy.tdx import TdxPolicy
 from strongroom.records.policy.tpm import TpmPolicy
+from strongroom.records.policy.witnesses import WitnessPolicy
 from strongroom.records.reference import Reference
 from strongroom.records.verdict import Level
 
@@ -37,6 +38,7 @@ __all__ = [
     "SnpPolicy",
     "TdxPolicy",
     "TpmPolicy",
+    "WitnessPolicy",
 ]
 
 _LINE = re.compile(r"[0-9a-f]{32}")
@@ -83,6 +85,7 @@ class ProvenancePolicy:
 class Policy:
     """One owner's policy. `version` never goes back. `levels` names what is accepted, `simulated` only by name.
 
+    `witnesses` are who must have signed the broker's log before a key leaves.
     `revocation` is `["checked"]`, or any with the reason why a revocation list that was not given may be missing.
     `references` stand in the policy itself; `builders` are whose signed reference values count besides.
     `editions` are lines of artifacts (hexadecimal), each with the least edition whose key is released; a line that is not
@@ -97,6 +100,7 @@ class Policy:
     builders: tuple[Signer, ...]
     custody: CustodyPolicy
     provenance: ProvenancePolicy
+    witnesses: WitnessPolicy
     revocation: Requirement
     workload: Requirement
     artifacts: Requirement

@@ -17,7 +17,7 @@ from dataclasses import dataclass
 from typing import Protocol, TypeVar
 
 from strongroom.records.digest import Digest
-from strongroom.records.release import Lease
+from strongroom.records.release import Lease, Opening
 from strongroom.release.stores.administrators import AdministratorReader, AdministratorTransaction
 from strongroom.release.stores.cells import CellReader, CellTransaction
 from strongroom.release.stores.lives import LifeReader, LifeTransaction
@@ -123,6 +123,14 @@ class Reader(CellReader, AdministratorReader, LifeReader, RevocationReader, Prot
         """Kept collateral, by its digest."""
         ...
 
+    def openings(self, position: int) -> tuple[Opening, ...]:
+        """What is still kept to open the leaf number `position`."""
+        ...
+
+    def count_openings(self, value: str) -> int:
+        """How many openings `erase_openings` would erase."""
+        ...
+
     def log_size(self) -> int: ...
 
     def log_leaves(self, start: int, end: int) -> tuple[bytes, ...]:
@@ -191,6 +199,17 @@ class Transaction(Reader, CellTransaction, AdministratorTransaction, LifeTransac
         """Add the next leaves, and the checkpoint over the grown log."""
         ...
 
+    def keep_openings(self, openings: Sequence[tuple[int, Opening]]) -> None:
+        """Keep what opens leaves, each with the leaf's number."""
+        ...
+
+    def erase_openings(self, value: str) -> None:
+        """Erase all openings of `value`, with or without a kind before it, and of details that name it.
+
+        `TENANT/` is all ids of that tenant, and the tenant itself.
+        """
+        ...
+
     def keep_cosigned(self, checkpoint: str) -> None:
         """Keep a checkpoint with its cosignatures, instead of the last one that was kept."""
         ...
@@ -204,7 +223,7 @@ class Store(Protocol):
     def write(self, work: Callable[[Transaction], T]) -> T: ...
 
     def scrub(self) -> None:
-        """When it returns, the store's files hold no trace of keys that were destroyed before."""
+        """When it returns, the store's files hold no trace of what was destroyed or erased before."""
         ...
 
     def close(self) -> None: ...

@@ -3,7 +3,7 @@
 Knows: names and types of columns. Does not know: who reads or writes them (`sqlite`). A database of a higher version is refused,
 and one of a lower version is given the tables that it lacks. All are STRICT (sqlite.org/stricttables.html). Version 2: cells, their
 requests, limits of keys. Version 3: administrators; origins of keys, orders about them, their destruction; revocations, notes about
-leases, boots.
+leases, boots; what opens members of leaves.
 """
 
 from __future__ import annotations
@@ -73,6 +73,15 @@ Leaves = sa.Table(
     schema,
     sa.Column("position", sa.Integer, primary_key=True),
     sa.Column("leaf", sa.LargeBinary, nullable=False),
+)
+Openings = sa.Table(
+    "openings",
+    schema,
+    sa.Column("position", sa.Integer, primary_key=True),
+    sa.Column("member", sa.Text, primary_key=True),
+    sa.Column("salt", sa.LargeBinary, nullable=False),
+    sa.Column("value", sa.Text, nullable=False),
+    sqlite_with_rowid=False,
 )
 Cells = sa.Table(
     "cells",

@@ -41,7 +41,13 @@ APPLICATION_ID = 0x5374726D
 MAGIC = b"SQLite format 3\x00"
 HEADER_BYTES, APPLICATION_AT = 100, 68  # sqlite.org/fileformat.html, section 1.3
 BUSY_MILLISECONDS = 5000
-PRAGMAS = ("journal_mode = WAL", "synchronous = FULL", f"busy_timeout = {BUSY_MILLISECONDS}", "trusted_schema = OFF")
+PRAGMAS = (
+    "journal_mode = WAL",
+    "synchronous = FULL",
+    f"busy_timeout = {BUSY_MILLISECONDS}",
+    "trusted_schema = OFF",
+    "secure_delete = ON",
+)
 
 
 class SqliteStore:
