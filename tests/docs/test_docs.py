@@ -30,6 +30,7 @@ from strongroom.records import codec
 from strongroom.records.digest import digest_bytes
 from strongroom.records.policy import Reference
 from strongroom.records.travelling import TRAVELLING
+from strongroom.release.roles import Verb
 from strongroom_sim import Installation
 from strongroom_sim.cca import CcaPlatform
 from strongroom_sim.nitro import NitroCloud
@@ -350,7 +351,7 @@ def test_every_attack_of_the_demo_stands_in_the_threat_model_with_its_error():
 
 def test_every_error_and_check_that_a_page_names_exists():
     kinds = [k for _, k in inspect.getmembers(errors, inspect.isclass) if issubclass(k, errors.StrongroomError)]
-    known = {kind.code for kind in kinds} | every_check()
+    known = {kind.code for kind in kinds} | every_check() | {verb.value for verb in Verb}
     families = {name.partition(".")[0] for name in known if "." in name} - {"strongroom"}
     for page in PAGES:
         for name in re.findall(r"`([a-z]+(?:\.[a-z0-9_]+)+)`", page.read_text(encoding="utf-8")):

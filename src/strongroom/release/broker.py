@@ -104,9 +104,11 @@ class Broker:
         self.administrators = Administrators(store, self.log, broker=self.identity.fingerprint, roots=owner_keys)
         self.administration = Administration(store, self.log, keys, ring, administrators=self.administrators)
         self.lifecycle = Lifecycle(store, self.log, keys, ring)
-        self.explainer = Explainer(store, appraiser=appraiser, administrators=self.administrators)
-        challenger, refusals = Challenger(keys.challenge), RefusalBudget()
         self._demands = Demands(store)
+        self.explainer = Explainer(
+            store, appraiser=appraiser, administrators=self.administrators, demands=self._demands
+        )
+        challenger, refusals = Challenger(keys.challenge), RefusalBudget()
         self._judge = Judge(keys, ring, appraiser=appraiser, administrators=self.administrators)
         self._attempts = Attempts(
             store, self.log, challenger, self.administrators, self.archive, refusals, self._demands, present

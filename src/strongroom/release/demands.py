@@ -51,19 +51,22 @@ class Demands:
     def check(self, policies: Sequence[StoredPolicy]) -> None:
         """Return if what is decided under `policies` could be answered.
 
-        Raises `ReleaseRefused` where it never could, since this broker has other witnesses, and `WitnessesUnavailable` where it
-        cannot now.
+        Raises `ReleaseRefused` as `check_possible` does, and `WitnessesUnavailable` where it cannot now.
         """
+        quorums = self.check_possible(policies)
+        if quorums and self.witnesses is not None:
+            self.witnesses.check_ready(quorums)
+
+    def check_possible(self, policies: Sequence[StoredPolicy]) -> list[Quorum]:
+        """What `policies` demand, if this broker's witnesses can be so many of these. Raises `ReleaseRefused`."""
         quorums = [quorum for policy in policies if (quorum := self._quorum(policy.digest, policy)) is not None]
-        if not quorums:
-            return
-        if self.witnesses is None or not all(map(self.witnesses.can_meet, quorums)):
+        if quorums and (self.witnesses is None or not all(map(self.witnesses.can_meet, quorums))):
             raise ReleaseRefused(
                 "the policy demands signatures of witnesses that do not watch this broker's log",
                 detail="policy.witnesses",
                 remedy="Start the broker with these witnesses (--witness), or put a policy that names the broker's.",
             )
-        self.witnesses.check_ready(quorums)
+        return quorums
 
     def check_ready(self) -> None:
         """Return if the broker's own witnesses, if it has some, can sign. Raises `WitnessesUnavailable`."""

@@ -3,7 +3,8 @@
 Knows: which conditions a release has beside the evidence, and where the evidence of a live lease is kept. Does not know: how
 evidence is judged (the appraiser it is given), or whether the caller is an owner (`owners`). Nothing is written: no nonce is
 consumed, no leaf, no answer, no evidence kept, no key unwrapped. Evidence answers the nonce and the purpose that it names:
-whether they are fresh is not judged here. Not covered: what stands in wrapped keys (their version, their edition).
+whether they are fresh is not judged here, nor whether witnesses answer now. Not covered: what stands in wrapped keys (their version, their
+edition).
 """
 
 from __future__ import annotations
@@ -30,7 +31,11 @@ from strongroom.records.verdict import Status, Verdict
 from strongroom.release import leases, leaves
 from strongroom.release.administrators import Administrators
 from strongroom.release.decisions import Appraiser
+from strongroom.release.demands import Demands
+from strongroom.release.revocations import check_not_revoked
 from strongroom.release.stores.port import KeyState, Reader, Store, StoredPolicy
+from strongroom.release.subjects import Claims, notes_of
+from strongroom.release.uses import once_per_boot
 from strongroom.release.wire import MAX_KEYS_PER_REQUEST
 
 MAX_TRIALS = 500
@@ -52,8 +57,9 @@ class _Found:
 class Explainer:
     """Judges under the policies in `store`, or one that is not in force; `administrators` say whose signature counts."""
 
-    def __init__(self, store: Store, *, appraiser: Appraiser, administrators: Administrators) -> None:
-        self._store, self._appraiser, self._administrators = store, appraiser, administrators
+    def __init__(self, store: Store, *, appraiser: Appraiser, administrators: Administrators, demands: Demands) -> None:
+        self._store, self._appraiser = store, appraiser
+        self._administrators, self._demands = administrators, demands
 
     def explain(self, request: ExplainRequest, *, now: int) -> Explanation:
         """All that would be checked at `now`, and what would be released.
@@ -64,9 +70,13 @@ class Explainer:
             raise MalformedRecord(f"1 to {MAX_KEYS_PER_REQUEST} keys are explained at once, or a draft of a policy")
         draft = None if request.draft is None else self._opened(request.draft.to_bytes())
         outlooks, stored = self._store.read(lambda reader: _outlooks(reader, request.keys, draft))
+        if draft is not None and request.draft is not None:
+            stored += (StoredPolicy(draft.id, draft.version, draft.digest, request.draft.to_bytes()),)
         policies = [self._opened(one.envelope) for one in stored]
-        policies += [] if draft is None else [draft]
-        judged = tuple(self._judge(request.bundle, policy, draft=policy is draft, now=now) for policy in policies)
+        verdicts = [self._appraise(request.bundle, policy, now) for policy in policies]
+        judged = tuple(_judged(policy, verdict, draft) for policy, verdict in zip(policies, verdicts, strict=True))
+        claims = verdicts[0].claims if verdicts else {}
+        outlooks = tuple(self._standing(one, request, stored, claims) for one in outlooks)
         under = {one.policy_id for one in outlooks}
         counted = [policy for policy in policies if policy.id in under]
         admitted = all(one.accepted for one in judged if one.id in under)
@@ -76,16 +86,17 @@ class Explainer:
                 keyset = request.bundle.evidence.keyset
                 seconds = leases.term(keyset, [policy.lease_seconds for policy in counted], now=now)
             except ReleaseRefused as error:
-                outlooks = tuple(KeyOutlook(one.key_id, one.policy_id, error.detail, error.message) for one in outlooks)
+                outlooks = tuple(_refused(one, error) for one in outlooks)
         return Explanation(now, judged, outlooks, seconds)
 
     def try_policy(self, envelope: Envelope, *, now: int) -> PolicyTrial:
         """Which live leases under this policy's id would still pass under it, by the evidence that is kept of them.
 
         Evidence is judged as of the moment it was shown, so that only the policy makes a difference. Raises
-        `SignatureInvalid` or `MalformedRecord`.
+        `SignatureInvalid`, `MalformedRecord`, or `ReleaseRefused` where it demands witnesses that this broker does not have.
         """
         policy = self._opened(envelope.to_bytes())
+        self._demands.check_possible([StoredPolicy(policy.id, policy.version, policy.digest, envelope.to_bytes())])
 
         def gather(reader: Reader) -> tuple[StoredPolicy | None, list[Lease], list[_Found]]:
             live = _live(reader, policy.id, now)
@@ -99,11 +110,25 @@ class Explainer:
     def _opened(self, envelope: bytes) -> Policy:
         return self._administrators.open_policy(envelope)[0]
 
-    def _judge(self, bundle: EvidenceBundle, policy: Policy, *, draft: bool, now: int) -> PolicyJudgement:
-        verdict = self._appraise(bundle, policy, now)
-        return PolicyJudgement(
-            policy.id, policy.version, policy.digest, draft, verdict.accepted, verdict.level, verdict.checks
-        )
+    def _standing(
+        self, outlook: KeyOutlook, request: ExplainRequest, stored: Sequence[StoredPolicy], claims: Claims
+    ) -> KeyOutlook:
+        """`outlook`, unless something stands against this key that only the evidence shows, or its policy's witnesses."""
+        if outlook.code or outlook.policy_id is None:
+            return outlook
+        key_id, policy_id, evidence = outlook.key_id, outlook.policy_id, request.bundle.evidence
+        notes = notes_of(evidence, claims, key_ids=[key_id], policy_ids=[policy_id])
+
+        def look(reader: Reader) -> None:
+            check_not_revoked(reader, notes.subjects)
+            once_per_boot(reader, key_id, request.keys.count(key_id), notes.boot)
+
+        try:
+            self._store.read(look)
+            self._demands.check_possible([one for one in stored if one.id == policy_id])
+        except ReleaseRefused as error:
+            return _refused(outlook, error)
+        return outlook
 
     def _try(self, found: _Found, policy: Policy) -> LeaseTrial:
         lease = found.lease
@@ -119,6 +144,22 @@ class Explainer:
     def _appraise(self, bundle: EvidenceBundle, policy: Policy, now: int) -> Verdict:
         evidence = bundle.evidence
         return self._appraiser(bundle, policy=policy, nonce=evidence.nonce, purpose=evidence.purpose, now=now)
+
+
+def _judged(policy: Policy, verdict: Verdict, draft: Policy | None) -> PolicyJudgement:
+    return PolicyJudgement(
+        policy.id,
+        policy.version,
+        policy.digest,
+        draft is not None and policy.digest == draft.digest,
+        verdict.accepted,
+        verdict.level,
+        verdict.checks,
+    )
+
+
+def _refused(outlook: KeyOutlook, error: ReleaseRefused) -> KeyOutlook:
+    return KeyOutlook(outlook.key_id, outlook.policy_id, error.detail, error.message)
 
 
 def _outlooks(

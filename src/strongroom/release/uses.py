@@ -12,7 +12,7 @@ from collections.abc import Sequence
 
 from strongroom.errors import ReleaseRefused, StoreUnavailable
 from strongroom.records.digest import Digest
-from strongroom.release.stores.port import Transaction
+from strongroom.release.stores.port import Reader, Transaction
 
 
 def count(transaction: Transaction, key_ids: Sequence[str], *, boot: Digest) -> str:
@@ -23,7 +23,7 @@ def count(transaction: Transaction, key_ids: Sequence[str], *, boot: Digest) -> 
     Raises `ReleaseRefused`, before anything is written.
     """
     times = Counter(key_ids)
-    booted = {key_id for key_id in times if _once_per_boot(transaction, key_id, times[key_id], boot)}
+    booted = {key_id for key_id in times if once_per_boot(transaction, key_id, times[key_id], boot)}
     found = {key_id: transaction.key_uses(key_id) for key_id in times}
     limited = {key_id: uses for key_id, uses in found.items() if uses is not None}
     for key_id, uses in limited.items():
@@ -42,9 +42,9 @@ def count(transaction: Transaction, key_ids: Sequence[str], *, boot: Digest) -> 
     return ",".join(marks) if limited or booted else ""
 
 
-def _once_per_boot(transaction: Transaction, key_id: str, times: int, boot: Digest) -> bool:
-    """Whether this key is released once per boot. Raises `ReleaseRefused` where that is over."""
-    before = transaction.key_released_in(key_id, boot)
+def once_per_boot(reader: Reader, key_id: str, times: int, boot: Digest) -> bool:
+    """Whether this key is released once per boot; `times` is how often it is asked for now. Raises `ReleaseRefused` where that is over."""
+    before = reader.key_released_in(key_id, boot)
     if before or (before is not None and times > 1):
         raise ReleaseRefused(
             "this key is released once per boot, and was in this one",

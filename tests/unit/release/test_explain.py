@@ -1,12 +1,17 @@
+import dataclasses
+
 import pytest
 
 from strongroom.appraisal.policies import sign_policy
-from strongroom.crypto.signatures import generate_p256
-from strongroom.errors import MalformedEvidence, MalformedRecord, SignatureInvalid
+from strongroom.crypto.signatures import generate_ed25519, generate_p256, raw_public
+from strongroom.errors import MalformedEvidence, MalformedRecord, ReleaseRefused, SignatureInvalid
+from strongroom.receipts.cosignature import Witness
 from strongroom.records import codec
 from strongroom.records.evidence import EvidenceBundle
 from strongroom.records.explanation import ExplainRequest
+from strongroom.records.policy import Requirement, WitnessPolicy
 from strongroom.records.release import PURPOSE_RELEASE, Edition
+from strongroom.records.revocation import About, Subject
 from strongroom.records.verdict import Status
 from strongroom.release import explain
 from strongroom.release.archive import Archive
@@ -74,6 +79,51 @@ def test_a_key_that_would_be_refused_whatever_is_proved_says_why(world, worker, 
     assert codes == {"model": "", "bare": "policy.missing", "once": "key.uses", "old": unknown, "absent": unknown}
     assert found.lease_seconds is None
     assert [policy.id for policy in found.policies] == ["policy"]
+
+
+@pytest.mark.parametrize("about", About)
+def test_what_was_revoked_would_be_refused_until_it_is_lifted(world, worker, bundle, about):
+    world.prepared()
+    world.appraiser.claims = {"ppid": "ab" * 16}
+    name = {
+        About.KEY: "model",
+        About.ARTIFACT: worker.statement.artifacts[0],
+        About.POLICY: "policy",
+        About.WORKER: worker.keyset.digest,
+        About.MACHINE: f"ppid:{'ab' * 16}",
+        About.TENANT: "",
+    }[about]
+    subject = Subject(about, name)
+    world.admin.revocations.revoke(subject, who=world.who, now=world.now)
+    found = ask(world, bundle, "model")
+    assert [key.code for key in found.keys] == [f"revoked.{about.value}"]
+    assert found.lease_seconds is None
+    world.admin.revocations.lift(subject, who=world.who, now=world.now)
+    assert ask(world, bundle, "model").lease_seconds == 300
+
+
+def test_a_key_that_was_released_in_this_boot_would_be_refused(world, worker, another_worker, bundle):
+    world.prepared()
+    world.admin.create_key("booted", "policy", who=world.who, now=world.now, per_boot=True)
+    assert ask(world, bundle, "booted").lease_seconds == 300
+    assert [key.code for key in ask(world, bundle, "booted", "booted").keys] == ["key.boot", "key.boot"]
+    world.release(world.request(worker, world.wrap(key_id="booted", of=Edition.first(b"b"))))
+    found = ask(world, bundle, "booted", "model")
+    assert [key.code for key in found.keys] == ["key.boot", ""]
+    assert found.lease_seconds is None
+    assert ask(world, another_worker.prove(b"n" * 32, PURPOSE_RELEASE), "booted").lease_seconds == 300
+
+
+def test_witnesses_that_this_broker_does_not_have_are_said_to_be_missing(world, bundle):
+    world.prepared()
+    key = Witness("elsewhere.example/1", raw_public(generate_ed25519())).key
+    policy = dataclasses.replace(world.policy(version=2), witnesses=WitnessPolicy(Requirement((key,)), 1))
+    draft = sign_policy(policy, world.owner)
+    assert [one.code for one in ask(world, bundle, "model", draft=draft).keys] == ["policy.witnesses"]
+    assert ask(world, bundle, "model").lease_seconds == 300
+    with pytest.raises(ReleaseRefused) as refused:
+        world.broker.explainer.try_policy(draft, now=world.now)
+    assert refused.value.detail == "policy.witnesses"
 
 
 def test_a_lease_is_not_beyond_the_keyset(world, bundle):

@@ -2,7 +2,7 @@ import threading
 
 import pytest
 
-from strongroom.errors import MalformedEvidence, MalformedRecord, StoreUnavailable
+from strongroom.errors import ClockWrong, MalformedEvidence, MalformedRecord, StoreUnavailable
 from strongroom.records.release import LeaseState
 from strongroom.release.administrators import Administrators
 from strongroom.release.broker import Broker
@@ -152,3 +152,27 @@ def test_a_sweeper_outlives_what_goes_wrong(world):
         sweeper.close()
     assert rounds[:2] == ["", ""]
     assert not sweeper._thread.is_alive()
+
+
+def test_on_a_wrong_clock_a_sweeper_judges_nothing(world):
+    """A clock that is far ahead would make all collateral old, and end every lease."""
+    times, done, readings = [], threading.Event(), iter([ClockWrong("ahead"), world.now])
+
+    class Watched:
+        def page(self, _after, *, now, **_members):
+            times.append(now)
+            done.set()
+            return type("Page", (), {"judged": 0, "unjudged": 0, "ended": (), "next": None})
+
+    def clock():
+        found = next(readings, world.now)
+        if isinstance(found, Exception):
+            raise found
+        return found
+
+    sweeper = Sweeper(Watched(), lambda: None, seconds=0.001, who=world.who, clock=clock)
+    try:
+        assert done.wait(60)
+    finally:
+        sweeper.close()
+    assert set(times) == {world.now}
