@@ -15,10 +15,13 @@
     │   ├── ChannelRefused                   the sealed channel would not carry this
     │   │   ├── RequestReplayed              an encapsulation seen before
     │   │   ├── StreamTruncated              an answer without its end
-    │   │   └── ChannelKeyMismatch           a key that no evidence vouches for
+    │   │   ├── ChannelKeyMismatch           a key that no evidence vouches for
+    │   │   │   └── TlsKeyMismatch           a TLS key that the evidence does not name
+    │   │   └── ChannelStripped              a version of the channel that was hidden on the way
     │   ├── ReceiptInvalid                   a receipt that does not match what was done
     │   ├── LogInvalid                       a log that shrank, forked or lacks the leaf
     │   │   └── LogSetBack                   a broker's own log, behind or beside what a witness saw of it
+    │   ├── CreditRefused                    a credit that is missing, spent, or not of the issuer that counts
     │   ├── NotAuthorised                    an administrator's request without a valid signature
     │   ├── NotPermitted                     an administrator whose role or tenant does not allow what was asked
     │   └── WorkloadFailed                   what ran inside ended with an error of its own
@@ -153,6 +156,18 @@ class ChannelKeyMismatch(ChannelRefused):
     default_remedy = "Verify the worker again; somebody between you and it may have put in a key of their own."
 
 
+class TlsKeyMismatch(ChannelKeyMismatch):
+    code = "channel.tls"
+    default_remedy = (
+        "Verify the worker again; nothing was sent. If it stays so, somebody else ends the TLS before the worker."
+    )
+
+
+class ChannelStripped(ChannelRefused):
+    code = "channel.stripped"
+    default_remedy = "Somebody between you and the worker hides its sealed path; send your requests another way."
+
+
 class ReceiptInvalid(Refused):
     code = "receipt.invalid"
     default_remedy = "Do not rely on this answer; keep the receipt and show it to the operator and the auditor."
@@ -179,6 +194,11 @@ class NotAuthorised(Refused):
 class NotPermitted(Refused):
     code = "admin.not_permitted"
     default_remedy = "Ask an administrator whose role allows it, or a root of the broker for that role."
+
+
+class CreditRefused(Refused):
+    code = "credit.refused"
+    default_remedy = "Buy credits (`strongroom credits buy`) and ask with them (--credits WALLET)."
 
 
 class WorkloadFailed(Refused):

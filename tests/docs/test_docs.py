@@ -234,6 +234,7 @@ NOT_RUN = {
     "docs/tutorial.md": 1,
     "docs/how-to/run-a-broker.md": 3,
     "docs/how-to/sign-and-verify-models.md": 1,
+    "docs/how-to/use-any-openai-client.md": 1,
 }
 
 

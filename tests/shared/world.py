@@ -95,6 +95,7 @@ class World:
     folder: Path
     lease_seconds: int = 60
     owner: Any = field(default_factory=generate_p256)
+    settings: Mapping[str, str | int] = field(default_factory=lambda: SETTINGS)
 
     def __post_init__(self) -> None:
         self.installation = Installation.create(self.folder / "sim", now=int(time.time()))
@@ -107,7 +108,7 @@ class World:
 
     def open(self) -> None:
         self.server.__enter__()
-        self.configuration = Configuration("inference", self.broker.identity.fingerprint, SETTINGS, None)
+        self.configuration = Configuration("inference", self.broker.identity.fingerprint, self.settings, None)
         self.admin = self.broker_client(identity=self.owner)
         self.admin.create_key("model", "policy")
         self.artifact = self.seal("model", b"GGUF canary-weights")
@@ -209,9 +210,10 @@ class Served:
         workload: Workload = options.get("workload") or InferenceWorkload(
             self.engine,  # type: ignore[arg-type]
             SETTINGS,
-            front("127.0.0.1", options.get("port", 0), self._serves),
+            front("127.0.0.1", options.get("port", 0), self._serves, within=options.get("within")),
             slots=options.get("slots", 1),
             queue=options.get("queue", 16),
+            pacing=options.get("pacing"),
         )
         self.worker = Worker(
             workload,

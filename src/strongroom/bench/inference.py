@@ -22,6 +22,7 @@ import httpx2
 
 from strongroom.bench.figures import Figure, figure
 from strongroom.channel.client import Exchange, SealedTransport
+from strongroom.channel.exchange_v2 import peer_of
 from strongroom.client import chat
 from strongroom.engines.openmp import folder_with_openmp, with_folder
 from strongroom.errors import Unavailable
@@ -113,8 +114,8 @@ def inference(model: Path, *, pairs: int, tokens: int, progress: Progress) -> li
     if not {ENGINE_CORE, CLIENT_CORE} <= before:
         raise Unavailable("this benchmark needs two cores", remedy="Run it on a machine with at least two.")
     with ExitStack() as stack:
-        own = stack.enter_context(_server("baseline", model))
-        gateway = stack.enter_context(_server("gateway", model))
+        own = stack.enter_context(running("baseline", model))
+        gateway = stack.enter_context(running("gateway", model))
         pin(own.process, ENGINE_CORE)
         pin(gateway.process, CLIENT_CORE)
         for child in children(gateway.process):
@@ -122,12 +123,12 @@ def inference(model: Path, *, pairs: int, tokens: int, progress: Progress) -> li
         stack.callback(os.sched_setaffinity, 0, before)
         os.sched_setaffinity(0, {CLIENT_CORE})
         plain = stack.enter_context(httpx2.Client(timeout=TIMEOUT))
-        sealed = stack.enter_context(httpx2.Client(timeout=TIMEOUT, transport=_sealed(gateway.ready)))
+        sealed = stack.enter_context(httpx2.Client(timeout=TIMEOUT, transport=sealed_transport(gateway.ready)))
         arms = Arm(own.ready["url"], plain), Arm(gateway.ready["url"], sealed)
         return measure(*arms, pairs=pairs, tokens=tokens, progress=progress)
 
 
-def _sealed(ready: dict[str, Any]) -> SealedTransport:
+def sealed_transport(ready: dict[str, Any]) -> SealedTransport:
     """The user's transport as `strongroom.Client` makes it, each receipt checked."""
     keyset = codec.from_json(Keyset, ready["keyset"])
 
@@ -139,7 +140,7 @@ def _sealed(ready: dict[str, Any]) -> SealedTransport:
             response_sha256=exchange.response_sha256,
         )
 
-    return SealedTransport(httpx2.HTTPTransport(), keyset.channel, on_exchange=check)
+    return SealedTransport(httpx2.HTTPTransport(), keyset.channel, on_exchange=check, v2=peer_of(keyset))
 
 
 @dataclass(frozen=True, slots=True)
@@ -151,7 +152,8 @@ class Server:
 
 
 @contextmanager
-def _server(name: str, model: Path) -> Iterator[Server]:
+def running(name: str, model: Path) -> Iterator[Server]:
+    """One arm in a process of its own, until the end. Raises `Unavailable`."""
     command = [sys.executable, "-m", f"strongroom.bench.{name}", str(model), "1", str(CONTEXT)]
     libraries = folder_with_openmp()
     environment = with_folder(dict(os.environ), libraries)

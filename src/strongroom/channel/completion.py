@@ -5,9 +5,9 @@ JSON object has it as its last member, `"strongroom":"BASE64URL"`. Either may be
 stands before is the committed body: the receipt speaks of its SHA-256. For JSON that is the body as if the member
 (and the padding after it) had never been put in.
 
-Safety: an end without the trailer is no end (StreamTruncated). Clients that stop reading at `data: [DONE]` would
-never look behind it, so a `Splitter` holds that line back until the proof is there. Whether the receipt is true is
-for its verifier.
+Safety: an end without the trailer is no end (StreamTruncated). Clients that stop reading at an API's own last event
+(`data: [DONE]`, `response.completed`, `message_stop`) would never look behind it, so a `Splitter` holds that event back
+until the proof is there. Whether the receipt is true is for its verifier.
 
 Knows: both formats, in both directions, at once and in pieces. Does not know: what a receipt says.
 """
@@ -31,7 +31,11 @@ MAX_LINE = 16 << 20
 """The longest line of a stream of events, in bytes."""
 
 _SSE_TRAILER = re.compile(rb"^: strongroom-receipt ([A-Za-z0-9_-]+)\n(?:: *\n)?\n\Z", re.MULTILINE)
-_SSE_ENDING = re.compile(rb"^(?:data: ?\[DONE\]|: strongroom-receipt )", re.MULTILINE)
+_SSE_ENDING = re.compile(
+    rb"^(?:data: ?\[DONE\]|event: ?(?:response\.(?:completed|incomplete)|message_stop)$|: strongroom-receipt )",
+    re.MULTILINE,
+)
+"""How a stream's last event begins: in OpenAI's chat completions, in its responses, in Anthropic's messages."""
 _JSON_TRAILER = re.compile(rb'(,?)"strongroom":"([A-Za-z0-9_-]+)" *(\}[ \t\r\n]*)\Z')
 
 
@@ -116,8 +120,8 @@ class Splitter:
             cut = lines if ending is None else ending.start()
         else:
             cut = 0
-        limit = MAX_LINE if ending is None else MAX_TRAILER
-        if len(self._held) - cut > limit:
+        repeats = ending is None or ending[0].startswith(b"event")  # such an event holds the whole answer once more
+        if len(self._held) - cut > (MAX_LINE if repeats else MAX_TRAILER):
             raise MalformedMessage("a line or an ending longer than any this channel carries")
         return cut
 

@@ -82,7 +82,8 @@ class Channel:
 
     def clear_request(self, method: str, path: str, headers: Headers) -> list[tuple[bytes, bytes]]:
         """The headers of a request without a body. Raises ChannelRefused unless its path may go in the clear."""
-        if method not in {"GET", "HEAD"} or path not in self.clear_paths:
+        folder = path[: path.rfind("/") + 1]  # a path that ends in a slash stands for all that is right in it
+        if method not in {"GET", "HEAD"} or not {path, folder} & self.clear_paths:
             raise ChannelRefused(
                 "a request without a body would travel, and be answered, in the clear",
                 remedy="Ask with a body, or allow this path in the clear and trust nothing of its answer.",
@@ -96,13 +97,18 @@ class Channel:
 
 
 class SealedRequest:
-    """One request on its way: `headers` and `content` travel; `answer` judges what comes back."""
+    """One request on its way: `headers` and `content` travel; `answer` judges what comes back.
+
+    `target` is where it goes if not where it was meant to.
+    """
+
+    target: str | None = None
 
     def __init__(self, channel: Channel, method: str, path: str, headers: Headers, body: bytes) -> None:
         self._channel = channel
-        self._method = method
+        self.method = method
         self._path = path
-        body = _padded(body, _header(headers, b"content-type"), channel.bucket)
+        body = _padded(body, header(headers, b"content-type"), channel.bucket)
         self._request_sha256 = hashlib.sha256(body).digest()
         self._sealer = ehbp.RequestSealer(channel.public)
         self.content = self._sealer.seal(body)
@@ -123,13 +129,13 @@ class SealedRequest:
         if len(nonces) > 1:
             raise MalformedMessage(f"the header {ehbp.NONCE_HEADER} was given twice")
         nonce = ehbp.parse_hex32(nonces[0].decode("latin-1"), ehbp.NONCE_HEADER)
-        content_type = _header(headers, b"content-type")
+        content_type = header(headers, b"content-type")
         return SealedAnswer(
             opener=self._sealer.opener(nonce),
-            splitter=Splitter(content_type) if _succeeded(status) else None,
+            splitter=Splitter(content_type) if succeeded(status) else None,
             complete=lambda sha256, sealed_receipt: self._channel.on_exchange(
                 Exchange(
-                    method=self._method,
+                    method=self.method,
                     path=self._path,
                     status=status,
                     content_type=media_type(content_type),
@@ -138,24 +144,33 @@ class SealedRequest:
                     sealed_receipt=sealed_receipt,
                 )
             ),
-            headers=[(name, value) for name, value in headers if name.lower() not in _DROPPED_ANSWER_HEADERS],
+            status=status,
+            headers=kept(headers),
         )
+
+    def refusal(self, status: int, headers: Headers, body: bytes) -> StrongroomError:
+        """See `refusal`."""
+        return refusal(status, headers, body)
 
 
 class SealedAnswer:
-    """One answer as it arrives. `headers` are what is left of its own: hints, not facts."""
+    """One answer as it arrives. `status` and `headers` are what is left of its own: hints, not facts."""
+
+    ready = True
 
     def __init__(
         self,
         opener: ehbp.ResponseOpener,
         splitter: Splitter | None,
         complete: Callable[[bytes, bytes], None],
+        status: int,
         headers: list[tuple[bytes, bytes]],
     ) -> None:
         """`splitter` is None for an error that the worker sealed: an error cut short is still an error."""
         self._opener = opener
         self._splitter = splitter
         self._complete = complete
+        self.status = status
         self.headers = headers
 
     def feed(self, data: bytes) -> bytes:
@@ -175,11 +190,11 @@ class SealedAnswer:
 
 def refusal(status: int, headers: Headers, body: bytes) -> StrongroomError:
     """The error that an unsealed answer to a sealed request means. Anybody on the way may have written the answer."""
-    if _succeeded(status):
+    if succeeded(status):
         return ChannelRefused(
             "a success that is not sealed: it does not come from the worker", detail=f"status {status}"
         )
-    problem = _problem(_header(headers, b"content-type"), body)
+    problem = _problem(header(headers, b"content-type"), body)
     if status == 422 and problem.get("type") == ehbp.KEY_CONFIG_PROBLEM:  # noqa: PLR2004 (SPEC.md, section 5.4.2)
         return ChannelKeyMismatch("the worker behind this address does not hold the key that was verified")
     if problem.get("code") == _REPLAYED:
@@ -237,7 +252,13 @@ def _outer(headers: Headers) -> list[tuple[bytes, bytes]]:
     return [*kept, (b"accept-encoding", b"identity")]
 
 
-def _header(headers: Headers, wanted: bytes) -> str:
+def kept(headers: Headers) -> list[tuple[bytes, bytes]]:
+    """The headers of an answer that go on to whoever asked."""
+    return [(name, value) for name, value in headers if name.lower() not in _DROPPED_ANSWER_HEADERS]
+
+
+def header(headers: Headers, wanted: bytes) -> str:
+    """The first value of a header (its name in lower case), or nothing."""
     return next((value.decode("latin-1") for name, value in headers if name.lower() == wanted), "")
 
 
@@ -250,7 +271,8 @@ def _padded(body: bytes, content_type: str, bucket: int) -> bytes:
         return body  # not an object: the worker will say what it thinks of it
 
 
-def _succeeded(status: int) -> bool:
+def succeeded(status: int) -> bool:
+    """Whether a status says yes."""
     return status // 100 == 2  # noqa: PLR2004 (the class of successes)
 
 

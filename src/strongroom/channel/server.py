@@ -44,6 +44,8 @@ Application = Callable[[Scope, Receive, Send], Awaitable[None]]
 
 SEALED = "strongroom.sealed"
 """The member of the scope that says whether the request came sealed."""
+SEALED_FIELDS = "strongroom.sealed_fields"
+"""The member of the scope that says whether the request's fields came sealed too."""
 READ_SECONDS = 60.0
 """How long a sealed request may take to arrive."""
 MAX_BODY = 20 << 20
@@ -78,7 +80,7 @@ class EhbpMiddleware:
             await self._app(scope, receive, send)
         elif scope["path"] == ehbp.KEYS_PATH and scope["method"] == "GET":
             await _answer(send, 200, ehbp.KEYS_MEDIA_TYPE, self._key_config)
-        elif encapsulations := _values(scope, ehbp.ENCAPSULATION_HEADER):
+        elif encapsulations := values(scope, ehbp.ENCAPSULATION_HEADER):
             await self._sealed(encapsulations, scope, receive, send)
         else:
             await self._app({**scope, SEALED: False}, receive, send)
@@ -87,42 +89,23 @@ class EhbpMiddleware:
         try:
             opener = self._opener(encapsulations)  # before a byte of the body is taken in
             async with asyncio.timeout(READ_SECONDS):
-                body = await self._read(scope, receive)
+                body = await read_sealed(scope, receive, self._max_body)
             if body is None:
                 return
             plaintext = self._open(opener, body)
         except TimeoutError:
-            await _refuse(send, MalformedMessage("the request did not come to its end in time"))
+            await refuse(send, MalformedMessage("the request did not come to its end in time"))
             return
         except StrongroomError as error:
-            await _refuse(send, error)
+            await refuse(send, error)
             return
         nonce = self._random(ehbp.NONCE_BYTES)
         answer = _SealedAnswer(send, nonce, opener.respond(nonce))
         try:
-            await self._app(_inner_scope(scope, len(plaintext)), _Replay(plaintext, receive), answer)
+            await self._app(_inner_scope(scope, len(plaintext)), Replay(plaintext, receive), answer)
         except Exception as error:  # noqa: BLE001 (whatever it says may be plaintext, and must not reach a log)
             _log.error("the application behind the sealed channel failed: %s", type(error).__name__)
             await answer.fail()
-
-    async def _read(self, scope: Scope, receive: Receive) -> bytes | None:
-        """The sealed body, bounded; None if the client went away."""
-        declared = _values(scope, "content-length")
-        if declared and declared[0].isdecimal():
-            self._check_size(int(declared[0]))
-        body = bytearray()
-        while True:
-            message = await receive()
-            if message["type"] != "http.request":
-                return None
-            body += message.get("body", b"")
-            self._check_size(len(body))
-            if not message.get("more_body", False):
-                return bytes(body)
-
-    def _check_size(self, size: int) -> None:
-        if size > self._max_body:
-            raise _TooLarge(f"a sealed request of more than {self._max_body} bytes", remedy="Send less at once.")
 
     def _opener(self, encapsulations: list[str]) -> ehbp.RequestOpener:
         if len(encapsulations) != 1:
@@ -136,7 +119,28 @@ class EhbpMiddleware:
         return plaintext
 
 
-class _TooLarge(ChannelRefused):
+async def read_sealed(scope: Scope, receive: Receive, limit: int) -> bytes | None:
+    """The sealed body, of at most `limit` bytes; None if the client went away. Raises a ChannelRefused beyond."""
+    declared = values(scope, "content-length")
+    if declared and declared[0].isdecimal():
+        _check_size(int(declared[0]), limit)
+    body = bytearray()
+    while True:
+        message = await receive()
+        if message["type"] != "http.request":
+            return None
+        body += message.get("body", b"")
+        _check_size(len(body), limit)
+        if not message.get("more_body", False):
+            return bytes(body)
+
+
+def _check_size(size: int, limit: int) -> None:
+    if size > limit:
+        raise TooLarge(f"a sealed request of more than {limit} bytes", remedy="Send less at once.")
+
+
+class TooLarge(ChannelRefused):
     """Becomes status 413."""
 
 
@@ -165,7 +169,7 @@ class _SealedAnswer:
             await _answer(self, 500, ehbp.PROBLEM_MEDIA_TYPE, _problem(500, "internal error", "worker.failed"))
 
 
-class _Replay:
+class Replay:
     """An ASGI `receive` that gives the plaintext once, then whatever the server has to say (a disconnection)."""
 
     def __init__(self, plaintext: bytes, receive: Receive) -> None:
@@ -187,12 +191,13 @@ def _inner_scope(scope: Scope, length: int) -> Scope:
     return {**scope, "headers": headers, "extensions": {}, SEALED: True}
 
 
-def _values(scope: Scope, name: str) -> list[str]:
+def values(scope: Scope, name: str) -> list[str]:
+    """What a request gave as the header `name` (lower case), each time it did."""
     wanted = name.encode()
     return [value.decode("latin-1") for key, value in scope["headers"] if key.lower() == wanted]
 
 
-async def _refuse(send: Send, error: StrongroomError) -> None:
+async def refuse(send: Send, error: StrongroomError) -> None:
     """The unsealed answer to a sealed request that goes no further."""
     status, kind, title, code = _refusal(error)
     await _answer(send, status, ehbp.PROBLEM_MEDIA_TYPE, _problem(status, title, code, kind))
@@ -204,7 +209,7 @@ def _refusal(error: StrongroomError) -> tuple[int, str, str, str]:
         return 422, ehbp.KEY_CONFIG_PROBLEM, "the request was sealed to another key", error.code
     if isinstance(error, RequestReplayed):
         return 409, "about:blank", "this sealed request was sent before", error.code
-    if isinstance(error, _TooLarge):
+    if isinstance(error, TooLarge):
         return 413, "about:blank", "the sealed request is too long", error.code
     if isinstance(error, (MalformedMessage, ChannelRefused, StreamTruncated)):
         return 400, "about:blank", "the sealed request is malformed", MalformedMessage.code

@@ -14,7 +14,7 @@ from strongroom.cli import output
 
 
 @click.command("bench", short_help="figures of this machine, as ratios to a named baseline")
-@click.argument("name", type=click.Choice(["broker", "inference", "open", "verify"]))
+@click.argument("name", type=click.Choice(["broker", "inference", "open", "padding", "verify"]))
 @click.option(
     "--pairs",
     type=click.IntRange(5),
@@ -50,6 +50,7 @@ def bench_command(
         "broker": lambda: _broker(pairs, progress),
         "inference": lambda: _inference(model, pairs, tokens, progress),
         "open": lambda: _open(pairs, size, progress),
+        "padding": lambda: _padding(model, tokens, progress),
         "verify": lambda: _verify(pairs, progress),
     }
     found = measures[name]()
@@ -93,6 +94,13 @@ def _open(pairs: int, size: int, progress: output.Progress) -> list[Figure]:
     from strongroom.bench.opening import opening
 
     return opening(pairs=pairs, mebibytes=size, progress=progress)
+
+
+def _padding(model: Path | None, tokens: int, progress: output.Progress) -> list[Figure]:
+    from strongroom.bench.padding import padding
+    from strongroom.demo.model import fetch_model
+
+    return padding(model or fetch_model(), tokens=tokens, progress=progress)
 
 
 def _verify(pairs: int, progress: output.Progress) -> list[Figure]:

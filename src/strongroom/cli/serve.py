@@ -5,16 +5,26 @@ from __future__ import annotations
 import asyncio
 import json
 import sys
-from typing import Any
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 import click
 
+from strongroom.channel.credit import Issuers
+from strongroom.channel.pacing import BUCKETS, MAX_FLUSH_MS, Pacing
 from strongroom.cli import output
 from strongroom.cli.remote import broker_address
 from strongroom.cli.surroundings import surroundings_of, surroundings_options
+from strongroom.crypto import blind_rsa
+from strongroom.errors import UsageError
 from strongroom.records import codec
 from strongroom.records.worker import Configuration
 from strongroom.worker.life import State
+
+if TYPE_CHECKING:
+    from strongroom.services.gateway import Within
+
+MAX_KEY = 16 * 1024
 
 
 @click.command("serve", short_help="the confidential inference service, one worker of it")
@@ -28,6 +38,40 @@ from strongroom.worker.life import State
 @click.option(
     "--slots", type=click.IntRange(1, 64), default=1, show_default=True, help="Requests answered side by side."
 )
+@click.option("--tls", is_flag=True, help="Speak TLS with a key made inside, which clients know from the evidence.")
+@click.option(
+    "--bucket",
+    type=click.Choice([str(size) for size in BUCKETS]),
+    default="256",
+    show_default=True,
+    help="Messages are padded to multiples of this many bytes.",
+)
+@click.option(
+    "--flush-ms",
+    type=click.IntRange(0, MAX_FLUSH_MS),
+    default=0,
+    show_default=True,
+    help="Tokens travel together each so many milliseconds; 0: each at once.",
+)
+@click.option(
+    "--embeddings",
+    is_flag=False,
+    flag_value="model",
+    type=click.Choice(["model", "mean", "cls", "last"]),
+    help="Serve embeddings, too, pooled as the model says or as named here.",
+)
+@click.option(
+    "--credits",
+    "issuers",
+    multiple=True,
+    type=click.Path(dir_okay=False, path_type=Path),
+    help="Public key of an issuer (`credits key`); each request then costs one of its credits. Repeatable.",
+)
+@click.option(
+    "--credits-spent",
+    type=click.Path(dir_okay=False, path_type=Path),
+    help="File of the credits that were spent; else in memory, for as long as this worker lives.",
+)
 @click.option("--show-configuration", is_flag=True, help="Print the digest that a policy pins, and end.")
 @output.json_option
 def serve_command(
@@ -37,7 +81,13 @@ def serve_command(
     context: int,
     threads: int,
     slots: int,
+    bucket: str,
+    flush_ms: int,
+    embeddings: str | None,
+    issuers: tuple[Path, ...],
+    credits_spent: Path | None,
     *,
+    tls: bool,
     show_configuration: bool,
     as_json: bool,
     **told: Any,
@@ -52,7 +102,13 @@ def serve_command(
     host, port = parse_listen(listen)
     surroundings = surroundings_of(**told)
     settings: dict[str, str | int] = {"name": name, "context": context, "threads": threads, "slots": slots}
-    chosen = configuration("inference", surroundings, {"engine": "llama", **settings})
+    if embeddings is not None:
+        settings |= {"embeddings": 1, "pooling": "" if embeddings == "model" else embeddings}
+    pacing, counted = Pacing(int(bucket), flush_ms), _issuers(issuers)
+    ways: dict[str, str | int] = {"tls": int(tls), "bucket": pacing.bucket, "flush_ms": pacing.flush_ms}
+    if counted is not None:
+        ways["credits"] = counted.digest
+    chosen = configuration("inference", surroundings, {"engine": "llama", **settings, **ways})
     if show_configuration:
         show(chosen, as_json=as_json)
         return
@@ -63,8 +119,28 @@ def serve_command(
         port=port,
         ready=lambda url: report_line(as_json, "serving", url),
         slots=slots,
+        pacing=pacing,
+        within=_till(counted, credits_spent),
     )
     asyncio.run(run_worker(workload, surroundings, chosen, [reference], reporter(as_json=as_json)))
+
+
+def _issuers(paths: tuple[Path, ...]) -> Issuers | None:
+    """The issuers that were named, or None where none was."""
+    keys = [blind_rsa.public_from_der(output.read_file(path, limit=MAX_KEY)) for path in paths]
+    return Issuers(keys) if keys else None
+
+
+def _till(issuers: Issuers | None, spent: Path | None) -> Within | None:
+    from strongroom.services.credits.spent import SpentInFile, SpentInMemory
+    from strongroom.services.credits.till import Till
+
+    if issuers is None:
+        if spent is not None:
+            raise UsageError("--credits-spent without --credits", remedy="Name the issuer whose credits count.")
+        return None
+    kept = SpentInFile(spent) if spent is not None else SpentInMemory()
+    return lambda app: Till(app, issuers, kept)
 
 
 def show(chosen: Configuration, *, as_json: bool) -> None:

@@ -12,6 +12,7 @@ import click
 
 from strongroom.cli import output
 from strongroom.cli.evidence_files import read_known
+from strongroom.cli.output import F
 from strongroom.cli.remote import digest, load_policy, trust_options
 from strongroom.client.client import AsyncClient, Client
 from strongroom.client.verification import Verification
@@ -26,6 +27,8 @@ def _trust(
     anchor: str | None,
     broker_fingerprint: str | None,
     enrollers: tuple[str, ...],
+    relay: str | None,
+    credits: Path | None,  # noqa: A002 (the option's name)
     *,
     accept_simulated: bool,
     **signed: Any,
@@ -37,7 +40,18 @@ def _trust(
         "enrollers": enrollers,
         "broker": digest(broker_fingerprint) if broker_fingerprint else None,
         "accept_simulated": accept_simulated,
+        "relay": relay,
+        "credits": credits,
     }
+
+
+def way_options(command: F) -> F:
+    """`--relay` and `--credits`: how requests travel, and what pays for them."""
+    relay = click.option("--relay", metavar="URL", help="An oblivious relay: the worker does not learn who asks.")
+    wallet = click.option(
+        "--credits", type=click.Path(dir_okay=False, path_type=Path), help="A wallet; each request takes one credit."
+    )
+    return relay(wallet(command))
 
 
 def banner(verification: Verification) -> str:
@@ -57,6 +71,7 @@ def banner(verification: Verification) -> str:
 )
 @click.option("--max-tokens", type=click.IntRange(1), default=256, show_default=True)
 @click.option("--temperature", type=click.FloatRange(0, 2), default=0.0, show_default=True)
+@way_options
 @trust_options
 @output.json_option
 def chat_command(
@@ -111,6 +126,7 @@ def _one(client: Client, prompt: str, options: dict[str, Any], *, as_json: bool)
 @click.option(
     "--receipts", type=click.Path(file_okay=False, path_type=Path), help="Save each answer's receipt in this folder."
 )
+@way_options
 @trust_options
 @output.json_option
 def proxy_command(url: str, listen: str, receipts: Path | None, *, as_json: bool, **trust: Any) -> None:

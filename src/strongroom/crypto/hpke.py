@@ -3,8 +3,8 @@
 Two things, for two uses:
 
 - `setup_sender`, `setup_receiver` and `Context`: a whole conversation under DHKEM(X25519, HKDF-SHA256), HKDF-SHA256,
-  AES-256-GCM. The sealed channel needs the running sequence and the exporter, so the schedule of RFC 9180 section 5 is
-  written out here on primitives.
+  and one of the AEADs of RFC 9180, AES-256-GCM unless another is named. The sealed channel needs the running sequence
+  and the exporter, so the schedule of RFC 9180 section 5 is written out here on primitives.
 - `ReleaseKey` and `seal_to`: one sealed box under MLKEM768-X25519, HKDF-SHA256, AES-256-GCM, for released keys. A
   recording of a release stays closed to somebody who owns a quantum computer later.
 
@@ -26,7 +26,7 @@ from typing import Self
 from cryptography.exceptions import InvalidTag
 from cryptography.hazmat.primitives.asymmetric.mlkem import MLKEM768PrivateKey, MLKEM768PublicKey
 from cryptography.hazmat.primitives.asymmetric.x25519 import X25519PrivateKey, X25519PublicKey
-from cryptography.hazmat.primitives.ciphers.aead import AESGCM
+from cryptography.hazmat.primitives.ciphers.aead import AESGCM, ChaCha20Poly1305
 from cryptography.hazmat.primitives.hashes import SHA256
 from cryptography.hazmat.primitives.hpke import (
     AEAD,
@@ -54,9 +54,12 @@ RELEASE_PUBLIC_BYTES = MLKEM_PUBLIC_BYTES + X25519_BYTES
 RELEASE_PRIVATE_BYTES = MLKEM_SEED_BYTES + X25519_BYTES
 RELEASE_ENCAPSULATION_BYTES = 1088 + X25519_BYTES
 
+AES_128_GCM, AES_256_GCM, CHACHA20_POLY1305 = 0x0001, 0x0002, 0x0003
+AEAD_KEY_BYTES = {AES_128_GCM: 16, AES_256_GCM: 32, CHACHA20_POLY1305: 32}
+"""The AEADs of RFC 9180, section 7.3, each with the length of its key. Nonces are 12 bytes, tags 16, in all of them."""
+
 _MAX_SEQUENCE = (1 << (8 * NONCE_BYTES)) - 1
 _KEM_SUITE = b"KEM" + KEM_ID.to_bytes(2)
-_HPKE_SUITE = b"HPKE" + KEM_ID.to_bytes(2) + KDF_ID.to_bytes(2) + AEAD_ID.to_bytes(2)
 _BASE_MODE = b"\x00"
 _RELEASE_SUITE = Suite(KEM.MLKEM768_X25519, KDF.HKDF_SHA256, AEAD.AES_256_GCM)
 
@@ -76,6 +79,13 @@ def sequence_nonce(base: bytes, sequence: int) -> bytes:
     return (int.from_bytes(base) ^ sequence).to_bytes(NONCE_BYTES)
 
 
+def aead(number: int, key: bytes) -> AESGCM | ChaCha20Poly1305:
+    """The AEAD `number` of `AEAD_KEY_BYTES` under `key`. Raises MalformedMessage for any other number or length."""
+    if len(key) != AEAD_KEY_BYTES.get(number):
+        raise MalformedMessage(f"no AEAD {number} with a key of {len(key)} bytes")
+    return ChaCha20Poly1305(key) if number == CHACHA20_POLY1305 else AESGCM(key)
+
+
 def generate_x25519() -> X25519PrivateKey:
     """A new X25519 key pair."""
     return X25519PrivateKey.generate()
@@ -85,9 +95,10 @@ def generate_x25519() -> X25519PrivateKey:
 class Context:
     """One end of a conversation (RFC 9180, section 5): the sender seals, the receiver opens, both export."""
 
-    _aead: AESGCM = field(repr=False)
+    _aead: AESGCM | ChaCha20Poly1305 = field(repr=False)
     _base_nonce: bytes = field(repr=False)
     _exporter_secret: bytes = field(repr=False)
+    _suite: bytes
     _sequence: int = 0
 
     def seal(self, plaintext: bytes, aad: bytes = b"") -> bytes:
@@ -116,7 +127,7 @@ class Context:
 
     def export(self, label: bytes, length: int) -> bytes:
         """`length` bytes that only the two ends know, one value per `label` (RFC 9180, section 5.3)."""
-        return _labeled_expand(_HPKE_SUITE, self._exporter_secret, b"sec", label, length)
+        return _labeled_expand(self._suite, self._exporter_secret, b"sec", label, length)
 
     def _nonce(self) -> bytes:
         if self._sequence >= _MAX_SEQUENCE:
@@ -124,24 +135,24 @@ class Context:
         return sequence_nonce(self._base_nonce, self._sequence)
 
 
-def setup_sender(public: bytes, info: bytes) -> tuple[bytes, Context]:
+def setup_sender(public: bytes, info: bytes, aead_id: int = AEAD_ID) -> tuple[bytes, Context]:
     """A conversation towards `public` (32 bytes): the encapsulation to send first (32 bytes), and the sender's context.
 
-    Raises MalformedMessage for a key that is not an X25519 key.
+    Raises MalformedMessage for a key that is not an X25519 key, or an AEAD that is none.
     """
     ephemeral = generate_x25519()
     encapsulation = ephemeral.public_key().public_bytes_raw()
     shared = _shared_secret(_exchange(ephemeral, public), encapsulation, public)
-    return encapsulation, _schedule(shared, info)
+    return encapsulation, _schedule(shared, info, aead_id)
 
 
-def setup_receiver(private: X25519PrivateKey, encapsulation: bytes, info: bytes) -> Context:
+def setup_receiver(private: X25519PrivateKey, encapsulation: bytes, info: bytes, aead_id: int = AEAD_ID) -> Context:
     """The receiver's context for the conversation begun by `encapsulation`. Raises MalformedMessage if it is none.
 
     A wrong encapsulation of the right length is not seen here, but at the first message that does not open.
     """
     shared = _shared_secret(_exchange(private, encapsulation), encapsulation, private.public_key().public_bytes_raw())
-    return _schedule(shared, info)
+    return _schedule(shared, info, aead_id)
 
 
 def _exchange(private: X25519PrivateKey, public: bytes) -> bytes:
@@ -159,16 +170,19 @@ def _shared_secret(dh: bytes, encapsulation: bytes, public: bytes) -> bytes:
     return _labeled_expand(_KEM_SUITE, prk, b"shared_secret", encapsulation + public, HASH_BYTES)
 
 
-def _schedule(shared: bytes, info: bytes) -> Context:
+def _schedule(shared: bytes, info: bytes, aead_id: int) -> Context:
     """KeySchedule of RFC 9180, section 5.1, in base mode: no PSK, an empty PSK identity."""
-    psk_id_hash = _labeled_extract(_HPKE_SUITE, b"", b"psk_id_hash", b"")
-    info_hash = _labeled_extract(_HPKE_SUITE, b"", b"info_hash", info)
+    if aead_id not in AEAD_KEY_BYTES:
+        raise MalformedMessage(f"no AEAD has the number {aead_id}")
+    suite = b"HPKE" + KEM_ID.to_bytes(2) + KDF_ID.to_bytes(2) + aead_id.to_bytes(2)
+    psk_id_hash = _labeled_extract(suite, b"", b"psk_id_hash", b"")
+    info_hash = _labeled_extract(suite, b"", b"info_hash", info)
     context = _BASE_MODE + psk_id_hash + info_hash
-    secret = _labeled_extract(_HPKE_SUITE, shared, b"secret", b"")
-    key = _labeled_expand(_HPKE_SUITE, secret, b"key", context, KEY_BYTES)
-    base_nonce = _labeled_expand(_HPKE_SUITE, secret, b"base_nonce", context, NONCE_BYTES)
-    exporter_secret = _labeled_expand(_HPKE_SUITE, secret, b"exp", context, HASH_BYTES)
-    return Context(AESGCM(key), base_nonce, exporter_secret)
+    secret = _labeled_extract(suite, shared, b"secret", b"")
+    key = _labeled_expand(suite, secret, b"key", context, AEAD_KEY_BYTES[aead_id])
+    base_nonce = _labeled_expand(suite, secret, b"base_nonce", context, NONCE_BYTES)
+    exporter_secret = _labeled_expand(suite, secret, b"exp", context, HASH_BYTES)
+    return Context(aead(aead_id, key), base_nonce, exporter_secret, suite)
 
 
 def _labeled_extract(suite: bytes, salt: bytes, label: bytes, secret: bytes) -> bytes:

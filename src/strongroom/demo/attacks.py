@@ -15,6 +15,7 @@ import httpx2
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
 from strongroom.appraisal.policies import to_toml
+from strongroom.channel import v2
 from strongroom.client.client import Client
 from strongroom.crypto.hpke import ReleaseKey, generate_x25519
 from strongroom.crypto.signatures import generate_ed25519, public_from_pem, sign_envelope
@@ -183,15 +184,15 @@ def replayed_request(scene: Scene) -> str:
 
 
 def swapped_key(scene: Scene) -> str:
-    """Put a channel key of one's own into the keyset that the worker shows."""
-    public = generate_x25519().public_key().public_bytes_raw()
+    """Put channel keys of one's own into the keyset that the worker shows."""
+    public, public_v2 = generate_x25519().public_key().public_bytes_raw(), ReleaseKey.generate().public
 
     def swap(path: str, body: bytes) -> bytes:
         if path != EVIDENCE_PATH:
             return body
         proof = codec.decode(WorkerProof, body)
         evidence = proof.bundle.evidence
-        keyset = replace(evidence.keyset, channel=public, release=ReleaseKey.generate().public)
+        keyset = replace(evidence.keyset, channel=public, channel_v2=public_v2)
         bundle = replace(proof.bundle, evidence=replace(evidence, keyset=keyset))
         return codec.encode(replace(proof, bundle=bundle))
 
@@ -202,11 +203,11 @@ def cut_stream(scene: Scene) -> str:
     """End the answer cleanly, at a frame's edge, before its last frames."""
 
     def cut(path: str, body: bytes) -> bytes:
-        if path != "/v1/chat/completions":
+        if path != v2.PATH:
             return body
-        edges, at = [0], 0
-        while at + 4 <= len(body):
-            at += 4 + int.from_bytes(body[at : at + 4])
+        edges, at = [v2.NONCE_BYTES], v2.NONCE_BYTES
+        while at + v2.PREFIX_BYTES <= len(body):
+            at += v2.PREFIX_BYTES + int.from_bytes(body[at : at + 4])
             edges.append(at)
         return body[: edges[len(edges) // 2]]
 

@@ -3,8 +3,9 @@
 Knows: its parameters, what a request may ask, and how it reports errors. Does not know: frames, processes.
 Nothing of a request outlives it: no prompt cache between requests (the time an answer takes would tell one user what another
 asked), no cache in host memory, no slot files, no logs. `cache_prompt = 1` gives the first up, for one user's own engine.
-Not covered: embeddings, adapters, several models. A request is stopped at its next token: while a long prompt is read, and in an
-answer that is not streamed, there is none; the context's size bounds both.
+Not covered: adapters, several models, and the numbers of tokens, which the library tells over its own listener alone. A request is
+stopped at its next token: while a long prompt is read, and in an answer that is not streamed, there is none; the context's size bounds
+both.
 """
 
 from __future__ import annotations
@@ -17,6 +18,7 @@ from typing import Any
 
 import xllamacpp
 
+from strongroom.engines import forced
 from strongroom.engines.child import Rejected, problem
 from strongroom.errors import UsageError
 
@@ -26,10 +28,19 @@ _NUMBERS = {
     "slots": (1, 1, 64),
     "jinja": (0, 0, 1),
     "cache_prompt": (0, 0, 1),
+    "embeddings": (0, 0, 1),
 }
 """Settings that are numbers: default, least, most. `context` is in tokens for each slot; 0 `threads` = all that there are."""
-_TEXTS: Mapping[str, str | None] = {"name": None, "chat_template": ""}
-"""Settings that are text: the name under which the model is served, and a built-in template's name if not the model's own."""
+_POOLING = {
+    "": "UNSPECIFIED",
+    "mean": "MEAN",
+    "cls": "CLS",
+    "last": "LAST",
+}
+"""How the embeddings of a text's tokens become one: as the model says, or by name for models that do not say."""
+_TEXTS: Mapping[str, str | None] = {"name": None, "chat_template": "", "pooling": ""}
+"""Settings that are text: the name under which the model is served, a built-in template's name if not the model's own, and how
+embeddings are pooled."""
 
 # fmt: off
 _SAMPLING = frozenset({
@@ -39,10 +50,15 @@ _SAMPLING = frozenset({
 })
 # fmt: on
 _TALK = frozenset({"messages", "tools", "tool_choice", "parallel_tool_calls"})
-_OPERATIONS = {"chat.completions": _SAMPLING | _TALK, "completions": _SAMPLING | {"prompt", "suffix"}}
+_OPERATIONS = {
+    "chat.completions": _SAMPLING | _TALK,
+    "completions": _SAMPLING | {"prompt", "suffix"},
+    "embeddings": frozenset({"input", "encoding_format"}),
+}
 _IGNORED = frozenset({"model", "user", "metadata", "store", "service_tier", "safety_identifier", "prompt_cache_key"})
 """What OpenAI's clients send for OpenAI's own bookkeeping."""
 _LONGEST_NAME = 40
+_BATCH = 512
 
 
 class LlamaAdapter:
@@ -50,11 +66,11 @@ class LlamaAdapter:
 
     def __init__(self) -> None:
         self._server: xllamacpp.Server | None = None
-        self._cache_prompt = False
+        self._cache_prompt = self._embeddings = False
 
     def load(self, model: int, settings: Mapping[str, Any], scratch: str) -> int:
         checked = check_settings(settings)
-        self._cache_prompt = bool(checked["cache_prompt"])
+        self._cache_prompt, self._embeddings = bool(checked["cache_prompt"]), bool(checked["embeddings"])
         self._server = xllamacpp.Server(parameters(model, checked, scratch))
         return int(checked["slots"])
 
@@ -62,7 +78,13 @@ class LlamaAdapter:
         server = self._server
         if server is None:
             raise Rejected(problem(503, "no model is loaded", "server_error"))
-        asked = json.dumps({**check_request(operation, request), "cache_prompt": self._cache_prompt})
+        checked = check_request(operation, request)
+        if operation == "embeddings":
+            emit(self._embed(server, checked))
+            return
+        if operation == "chat.completions" and forced.is_forced(checked):
+            checked, emit = _forced(checked), forced.CallsOut(emit)
+        asked = json.dumps({**checked, "cache_prompt": self._cache_prompt})
         failures: list[str] = []
 
         def deliver(text: str) -> bool:
@@ -81,6 +103,25 @@ class LlamaAdapter:
         if failures:
             raise Rejected(failures[0])
 
+    def _embed(self, server: xllamacpp.Server, request: Mapping[str, Any]) -> str:
+        """One answer for all texts. An engine that was not started for it is not asked: what it gives then means nothing."""
+        if not self._embeddings:
+            raise Rejected(problem(501, "this worker was not started for embeddings", "not_supported_error"))
+        try:
+            answer = str(server.handle_embeddings(json.dumps(request)))
+        except (ValueError, RuntimeError) as error:
+            raise Rejected(problem(400, str(error))) from None
+        if answer.startswith('{"error":'):
+            raise Rejected(answer)
+        return answer
+
+
+def _forced(request: Mapping[str, Any]) -> dict[str, Any]:
+    try:
+        return forced.constrained(request)
+    except forced.NotForced as error:
+        raise Rejected(problem(400, str(error))) from None
+
 
 def check_settings(settings: Mapping[str, Any]) -> dict[str, Any]:
     """All settings with their defaults. Raises `UsageError` for one that is unknown, missing or out of bounds."""
@@ -97,6 +138,8 @@ def check_settings(settings: Mapping[str, Any]) -> dict[str, Any]:
         checked[name] = settings.get(name, text)
         if not isinstance(checked[name], str):
             raise UsageError(f"{name} must be given, as text")
+    if checked["pooling"] not in _POOLING:
+        raise UsageError(f"pooling must be one of: {', '.join(filter(None, _POOLING))}")
     return checked
 
 
@@ -126,6 +169,10 @@ def parameters(model: int, settings: Mapping[str, Any], scratch: str) -> xllamac
     told.cpuparams_batch.n_threads = threads
     told.use_jinja = bool(settings["jinja"])
     told.chat_template = settings["chat_template"]
+    told.embedding = bool(settings["embeddings"])
+    if told.embedding:
+        told.pooling_type = getattr(xllamacpp.llama_pooling_type, f"LLAMA_POOLING_TYPE_{_POOLING[settings['pooling']]}")
+        told.n_batch = told.n_ubatch = max(_BATCH, settings["context"])  # a text is pooled in one piece or not at all
     told.offline = True
     # Its own server insists on a listener: a socket in the child's /tmp, under a key that nobody knows.
     told.hostnames = [f"{scratch}/engine.sock"]

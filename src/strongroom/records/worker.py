@@ -11,6 +11,11 @@ from typing import ClassVar
 
 from strongroom.records.digest import Digest, digest_record
 
+CHANNEL_V2 = "strongroom/2"
+"""Version 2 of the sealed channel in a keyset's list of channels."""
+RELEASE_BYTES = 1216
+"""Length of an ML-KEM-768+X25519 public key."""
+
 
 @dataclass(frozen=True, slots=True)
 class Keyset:
@@ -18,7 +23,8 @@ class Keyset:
 
     `channel` is an X25519 key (32 bytes) for request encryption; `release` an ML-KEM-768+X25519 key (1216 bytes) to which
     keys are released; `receipt` an Ed25519 key (32 bytes); `tls` the SHA-256 of the TLS key's SPKI, or None where the worker
-    speaks no TLS; `channels` the versions spoken, best first, so that stripping one is seen; `not_after` in Unix seconds.
+    speaks no TLS; `channels` the versions spoken, best first, so that stripping one is seen; `not_after` in Unix seconds;
+    `channel_v2` an ML-KEM-768+X25519 key (1216 bytes) for requests in version 2, there exactly if `channels` lists it.
     """
 
     TYPE: ClassVar[str] = "strongroom/keyset/v1"
@@ -28,13 +34,18 @@ class Keyset:
     tls: Digest | None
     channels: tuple[str, ...]
     not_after: int
+    channel_v2: bytes | None = None
 
     def __post_init__(self) -> None:
         lengths = (len(self.channel), len(self.release), len(self.receipt))
-        if lengths != (32, 1216, 32):
-            raise ValueError(f"keys of {lengths} bytes where (32, 1216, 32) are needed")
+        if lengths != (32, RELEASE_BYTES, 32):
+            raise ValueError(f"keys of {lengths} bytes where (32, {RELEASE_BYTES}, 32) are needed")
         if not self.channels:
             raise ValueError("a keyset without a channel")
+        if (self.channel_v2 is not None) != (CHANNEL_V2 in self.channels):
+            raise ValueError(f"a keyset whose channels and key do not agree about {CHANNEL_V2}")
+        if self.channel_v2 is not None and len(self.channel_v2) != RELEASE_BYTES:
+            raise ValueError(f"a key of {len(self.channel_v2)} bytes where {RELEASE_BYTES} are needed")
 
     @property
     def digest(self) -> Digest:

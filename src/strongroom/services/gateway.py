@@ -10,24 +10,29 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import time
-from collections.abc import AsyncGenerator, AsyncIterator, Callable
+from collections.abc import AsyncGenerator, AsyncIterator, Callable, Mapping
+from typing import Any
 
 from starlette.applications import Starlette
+from starlette.exceptions import HTTPException
 from starlette.requests import Request
 from starlette.responses import JSONResponse, Response, StreamingResponse
 from starlette.routing import Route
 from starlette.types import ASGIApp
 
+from strongroom.channel.ohttp_server import OhttpMiddleware
 from strongroom.channel.server import EhbpMiddleware
+from strongroom.channel.server_v2 import SealedMiddleware
 from strongroom.engines.port import RequestRejected
-from strongroom.errors import ChannelRefused, StrongroomError
+from strongroom.errors import ChannelRefused, ServiceUnavailable, StrongroomError, UsageError
 from strongroom.records import codec
 from strongroom.records.release import PURPOSE_SESSION
 from strongroom.records.session import EVIDENCE_PATH, EvidenceRequest, WorkerProof
 from strongroom.services.problems import Defects, read_body, status_of
 from strongroom.services.server import Server
 from strongroom.worker.workload import Session
-from strongroom.workloads.inference import answers
+from strongroom.workloads.inference import answers, requests
+from strongroom.workloads.inference.forms import FORMS, form_of
 from strongroom.workloads.inference.workload import Front, InferenceWorkload
 
 EVIDENCE_PER_SECOND = 20
@@ -37,7 +42,10 @@ MAX_ASKING = 64
 """Users who may wait for one; more are told to come back."""
 
 MAX_EVIDENCE_REQUEST = 4096
-OPERATIONS = {"/v1/chat/completions": "chat.completions", "/v1/completions": "completions"}
+
+
+Within = Callable[[ASGIApp], ASGIApp]
+"""A layer inside the seal."""
 
 
 class Busy(Exception):
@@ -48,8 +56,14 @@ class Gateway:
     """The routes of one worker, as an ASGI application (`app`)."""
 
     def __init__(
-        self, workload: InferenceWorkload, session: Session, *, clock: Callable[[], float] = time.monotonic
+        self,
+        workload: InferenceWorkload,
+        session: Session,
+        *,
+        clock: Callable[[], float] = time.monotonic,
+        within: Within | None = None,
     ) -> None:
+        """`within` wraps the routes inside the seal, as a till does."""
         self._workload, self._session = workload, session
         self._slots = asyncio.Semaphore(workload.slots)
         self._waiting = self._asking = 0
@@ -58,20 +72,30 @@ class Gateway:
         routes = [
             Route("/healthz", self.health),
             Route("/v1/models", self.models),
+            Route("/v1/models/{name:path}", self.model),
             Route(EVIDENCE_PATH, self.evidence, methods=["POST"]),
-            *(Route(path, self.answer, methods=["POST"]) for path in OPERATIONS),
+            *(Route(path, self.answer, methods=["POST"]) for path in FORMS),
         ]
-        handlers = {StrongroomError: _refusal, Busy: _busy}
-        inner = Starlette(routes=routes, exception_handlers=handlers)
-        self.app: ASGIApp = Defects(EhbpMiddleware(inner, session.keys.channel))
+        handlers: dict[Any, Any] = {StrongroomError: _refusal, Busy: _busy, HTTPException: _nothing_there}
+        inner: ASGIApp = Starlette(routes=routes, exception_handlers=handlers)
+        inner = within(inner) if within is not None else inner
+        keys = session.keys
+        sealed = SealedMiddleware(inner, keys.channel_v2, keys.keyset.digest, bucket=workload.pacing.bucket)
+        self.app: ASGIApp = Defects(OhttpMiddleware(EhbpMiddleware(sealed, keys.channel), inner, keys.channel))
 
     async def health(self, _: Request) -> Response:
         draining = self._session.draining.is_set()
         return JSONResponse({"state": "draining" if draining else "ready"}, 503 if draining else 200)
 
     async def models(self, _: Request) -> Response:
-        model = {"id": self._workload.model, "object": "model", "created": 0, "owned_by": "strongroom"}
-        return JSONResponse({"object": "list", "data": [model]})
+        name = self._workload.model
+        listed = {"object": "list", "data": [_described(name)], "has_more": False, "first_id": name, "last_id": name}
+        return JSONResponse(listed)
+
+    async def model(self, request: Request) -> Response:
+        if request.path_params["name"] != self._workload.model:
+            raise HTTPException(404)
+        return JSONResponse(_described(self._workload.model))
 
     async def evidence(self, request: Request) -> Response:
         nonce = codec.decode(EvidenceRequest, await read_body(request, MAX_EVIDENCE_REQUEST)).nonce
@@ -93,19 +117,17 @@ class Gateway:
         if self._session.draining.is_set() or self._waiting >= self._workload.queue:
             raise Busy
         body = await request.body()
-        operation = OPERATIONS[request.url.path]
-        parameters = answers.parse_request(body)
-        if parameters.get("stream") is True:
-            events = await self._begin(answers.stream(self._workload, self._session, operation, body))
+        form = FORMS[request.url.path]
+        asked = requests.parse(body)
+        if asked.get("stream") is True:
+            events = await self._begin(answers.stream(self._workload, self._session, form, asked, body, self._generate))
             return StreamingResponse(events, media_type="text/event-stream")
-        async with self._turn():
-            answer = await answers.whole(self._workload, self._session, operation, body)
+        answer = await answers.whole(self._workload, self._session, form, asked, body, self._generate)
         return Response(answer, media_type="application/json")
 
     async def _begin(self, events: AsyncGenerator[bytes]) -> AsyncIterator[bytes]:
         """The stream, its first event already made: what fails before it is an honest status, not a broken stream."""
         async with contextlib.AsyncExitStack() as stack:
-            await stack.enter_async_context(self._turn())
             await stack.enter_async_context(contextlib.aclosing(events))
             first = await anext(events)
             held = stack.pop_all()
@@ -117,6 +139,15 @@ class Gateway:
                     yield event
 
         return rest()
+
+    async def _generate(self, operation: str, request: Mapping[str, Any]) -> AsyncGenerator[bytes]:
+        """What the engine says once it is this request's turn; a stream has its pulse while it waits, too."""
+        async with (
+            self._turn(),
+            contextlib.aclosing(self._workload.engine.generate(operation, request)) as chunks,
+        ):
+            async for chunk in chunks:
+                yield chunk
 
     @contextlib.asynccontextmanager
     async def _turn(self) -> AsyncIterator[None]:
@@ -149,26 +180,49 @@ class Bucket:
         return True
 
 
-async def _refusal(_: Request, error: Exception) -> Response:
-    """Our own errors in OpenAI's form, with the remedy in the message; what the engine said of a request, in its own words."""
-    if isinstance(error, RequestRejected):
-        return Response(error.reply, error.status, media_type="application/json")
+def _described(name: str) -> dict[str, Any]:
+    """A model in OpenAI's form and in Anthropic's at once: they share a path and no member but `id`."""
+    openai = {"object": "model", "created": 0, "owned_by": "strongroom"}
+    return {"id": name, **openai, "type": "model", "display_name": name, "created_at": "1970-01-01T00:00:00Z"}
+
+
+def _told(request: Request, error: StrongroomError, status: int, **headers: str) -> Response:
+    """An error in the form of the API that was asked."""
+    body = form_of(request.url.path).fault(error, status)
+    return Response(
+        body, status, {name.replace("_", "-"): value for name, value in headers.items()}, "application/json"
+    )
+
+
+async def _refusal(request: Request, error: Exception) -> Response:
+    """Our own errors with the remedy in the message; what the engine said of a request, in its own words."""
     if not isinstance(error, StrongroomError):
         raise error
-    return Response(answers.error_document(error), status_of(error), media_type="application/json")
+    return _told(request, error, error.status if isinstance(error, RequestRejected) else status_of(error))
 
 
-async def _busy(_: Request, __: Exception) -> Response:
-    message = {"message": "the worker is draining or its queue is full", "type": "busy", "code": "busy"}
-    return JSONResponse({"error": message}, 503, headers={"retry-after": "1"})
+async def _nothing_there(request: Request, error: Exception) -> Response:
+    """An unknown path, method or model."""
+    status = error.status_code if isinstance(error, HTTPException) else 404
+    remedy = "See the table of paths in docs/reference/channel.md."
+    return _told(request, UsageError("there is nothing at this path, or not by this method", remedy=remedy), status)
 
 
-def front(host: str, port: int, ready: Callable[[str], None]) -> Front:
-    """What `InferenceWorkload` serves through: HTTP on `host`:`port`; `ready` is told the address. Raises `AddressInUse`."""
+async def _busy(request: Request, _: Exception) -> Response:
+    error = ServiceUnavailable("the worker is draining or its queue is full", remedy="Come back in a moment.")
+    return _told(request, error, 503, retry_after="1")
+
+
+def front(host: str, port: int, ready: Callable[[str], None], *, within: Within | None = None) -> Front:
+    """What `InferenceWorkload` serves through: HTTP on `host`:`port`; `ready` is told the address. Raises `AddressInUse`.
+
+    `within` as in `Gateway`.
+    """
 
     async def serve(workload: InferenceWorkload, session: Session) -> None:
-        gateway = Gateway(workload, session)
-        async with Server(gateway.app, host=host, port=port) as server:
+        gateway = Gateway(workload, session, within=within)
+        tls = session.keys.tls.server_context() if session.keys.tls is not None else None
+        async with Server(gateway.app, host=host, port=port, tls=tls) as server:
             ready(server.url)
             await session.draining.wait()
 

@@ -13,12 +13,14 @@ from collections.abc import AsyncIterator
 import httpx2
 from starlette.applications import Starlette
 from starlette.requests import Request
-from starlette.responses import JSONResponse, Response, StreamingResponse
+from starlette.responses import Response, StreamingResponse
 from starlette.routing import Route
 
+from strongroom.channel import completion
 from strongroom.client.client import AsyncClient
 from strongroom.errors import (
     ChannelKeyMismatch,
+    CreditRefused,
     Refused,
     ServiceUnavailable,
     StrongroomError,
@@ -26,9 +28,12 @@ from strongroom.errors import (
     UsageError,
 )
 from strongroom.services.problems import Defects, read_body
+from strongroom.workloads.inference.forms import broken_off, form_of
 
 LOOPBACK = frozenset({"127.0.0.1", "::1", "localhost"})
 MAX_REQUEST = 16 * 1024 * 1024
+_JSON = (b"content-type", b"application/json")
+_HOP = frozenset({b"host", b"connection", b"content-length", b"transfer-encoding", b"accept-encoding"})
 METHODS = ["GET", "POST", "PUT", "PATCH", "DELETE"]
 
 
@@ -48,7 +53,7 @@ class Proxy:
             self._client.verification = None  # keys were rotated: prove again, then resend once
             answer = await self._send(request, body)
         headers = {"content-type": answer.headers.get("content-type", "application/octet-stream")}
-        return StreamingResponse(self._relay(answer), answer.status_code, headers)
+        return StreamingResponse(self._relay(request, answer), answer.status_code, headers)
 
     async def _send(self, request: Request, body: bytes) -> httpx2.Response:
         http = httpx2.AsyncClient(transport=await self._client.transport(), timeout=httpx2.Timeout(10.0, read=300.0))
@@ -57,17 +62,29 @@ class Proxy:
             request.method,
             url,
             content=body,
-            headers={"content-type": request.headers.get("content-type", "application/json")},
+            headers=_onwards(request),
         )
         try:
             return await http.send(outgoing, stream=True)
         except httpx2.HTTPError as error:
             raise ServiceUnavailable(f"the worker does not answer ({type(error).__name__})") from None
 
-    async def _relay(self, answer: httpx2.Response) -> AsyncIterator[bytes]:
+    async def _relay(self, request: Request, answer: httpx2.Response) -> AsyncIterator[bytes]:
+        """What breaks off is told in the stream, in the form of the API that was asked; then the connection breaks, too."""
         async with contextlib.aclosing(answer):
-            async for data in answer.aiter_bytes():
-                yield data
+            try:
+                async for data in answer.aiter_bytes():
+                    yield data
+            except (StrongroomError, httpx2.HTTPError) as error:
+                if completion.media_type(answer.headers.get("content-type", "")) == completion.EVENT_STREAM:
+                    yield b"\n\n" + broken_off(request.url.path, _ours(error))
+                raise
+
+
+def _onwards(request: Request) -> list[tuple[bytes, bytes]]:
+    """What the user's client said; the channel keeps what may not travel (in version 1 nearly everything)."""
+    named = request.headers.raw if "content-type" in request.headers else [*request.headers.raw, _JSON]
+    return [(name, value) for name, value in named if name not in _HOP]
 
 
 def require_loopback(host: str) -> str:
@@ -77,10 +94,20 @@ def require_loopback(host: str) -> str:
     return host
 
 
-async def _refusal(_: Request, error: Exception) -> Response:
-    """Our own errors in OpenAI's form: 502 for a worker that was refused, 503 for one that is away."""
+def _ours(error: Exception) -> StrongroomError:
+    """What a network did, as an error of ours."""
+    if isinstance(error, StrongroomError):
+        return error
+    return ServiceUnavailable(f"the worker went away ({type(error).__name__})")
+
+
+async def _refusal(request: Request, error: Exception) -> Response:
+    """Our own errors in the form of the API that was asked.
+
+    502 for a worker that was refused, 503 for one that is away, 402 for an empty wallet.
+    """
     if not isinstance(error, StrongroomError):
         raise error
     status = 502 if isinstance(error, Refused) else 503 if isinstance(error, Unavailable) else 400
-    message = {"message": f"{error.message}. {error.remedy}", "type": error.code, "code": error.code}
-    return JSONResponse({"error": message}, status)
+    status = 402 if isinstance(error, CreditRefused) else status
+    return Response(form_of(request.url.path).fault(error, status), status, media_type="application/json")

@@ -1,8 +1,8 @@
 """An HTTP server for any of the applications: bind first, then serve, then stop in order.
 
 Knows: addresses, ports, life and end of a server. Does not know: what it serves. Access logs are off: an address and a
-path are somebody's business; who may hold a connection how long, `connections` says. Not covered: TLS, which ends before
-a broker or inside a worker's own channel.
+path are somebody's business; who may hold a connection how long, `connections` says. TLS is given (a worker's own, see
+`channel.pinning`); a broker's ends before it.
 """
 
 from __future__ import annotations
@@ -12,6 +12,7 @@ import contextlib
 import errno
 import signal
 import socket
+import ssl
 import threading
 from collections.abc import Callable
 from types import TracebackType
@@ -61,8 +62,8 @@ class Server:
     Raises `AddressInUse` on entering.
     """
 
-    def __init__(self, app: ASGIApp, *, host: str, port: int) -> None:
-        self._app, self._host, self._port = app, host, port
+    def __init__(self, app: ASGIApp, *, host: str, port: int, tls: ssl.SSLContext | None = None) -> None:
+        self._app, self._host, self._port, self._tls = app, host, port, tls
         self._server: _Quiet | None = None
         self._serving: asyncio.Task[None] | None = None
 
@@ -73,12 +74,12 @@ class Server:
     @property
     def url(self) -> str:
         host = f"[{self._host}]" if ":" in self._host else self._host
-        return f"http://{host}:{self._port}"
+        return f"http{'' if self._tls is None else 's'}://{host}:{self._port}"
 
     async def __aenter__(self) -> Self:
         bound = bind(self._host, self._port)
         self._port = bound.getsockname()[1]
-        self._server = _Quiet(_config(self._app))
+        self._server = _Quiet(_config(self._app, self._tls))
         self._serving = asyncio.create_task(self._server.serve([bound]))
         started = asyncio.create_task(self._server.up.wait())
         await asyncio.wait({self._serving, started}, return_when=asyncio.FIRST_COMPLETED)
@@ -114,8 +115,10 @@ async def serve_until_signal(app: ASGIApp, *, host: str, port: int, ready: Calla
 class BackgroundServer:
     """The same on a thread of its own, for what is not asynchronous: `with BackgroundServer(app) as server`."""
 
-    def __init__(self, app: ASGIApp, *, host: str = "127.0.0.1", port: int = 0) -> None:
-        self._inner = Server(app, host=host, port=port)
+    def __init__(
+        self, app: ASGIApp, *, host: str = "127.0.0.1", port: int = 0, tls: ssl.SSLContext | None = None
+    ) -> None:
+        self._inner = Server(app, host=host, port=port, tls=tls)
         self._up = threading.Event()
         self._failed: list[BaseException] = []
         self._loop: asyncio.AbstractEventLoop | None = None
@@ -173,7 +176,7 @@ class _Quiet(uvicorn.Server):
         yield
 
 
-def _config(app: ASGIApp) -> uvicorn.Config:
+def _config(app: ASGIApp, tls: ssl.SSLContext | None) -> uvicorn.Config:
     """Parser and loop are named, so that what else is installed beside us does not change how requests are read."""
     return uvicorn.Config(
         app,
@@ -187,4 +190,5 @@ def _config(app: ASGIApp) -> uvicorn.Config:
         timeout_graceful_shutdown=STOP_SECONDS,
         timeout_keep_alive=30,
         ws="none",
+        ssl_context_factory=None if tls is None else lambda _config, _default: tls,
     )

@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
+from strongroom.channel.pacing import Pacing
 from strongroom.crypto.signatures import PublicKey
 from strongroom.engines.process import EngineProcess
 from strongroom.errors import FileUnreadable, UsageError
@@ -24,7 +25,7 @@ from strongroom.records.worker import Configuration
 from strongroom.release.client import BrokerClient
 from strongroom.sealed.open import Opener
 from strongroom.sealed.registries import from_reference
-from strongroom.services.gateway import front
+from strongroom.services.gateway import Within, front
 from strongroom.worker.devices import find_device
 from strongroom.worker.hardening import Hardening, harden
 from strongroom.worker.life import Place, State, Worker
@@ -132,6 +133,9 @@ def inference(
     port: int,
     ready: Callable[[str], None],
     slots: int,
+    pacing: Pacing,
+    within: Within | None = None,
 ) -> InferenceWorkload:
-    """The inference workload, in llama.cpp, behind a gateway on `host`:`port`."""
-    return InferenceWorkload(EngineProcess(profile=profile), settings, front(host, port, ready), slots=slots)
+    """The inference workload, in llama.cpp, behind a gateway on `host`:`port`, with the layer `within` inside the seal."""
+    engine, carried = EngineProcess(profile=profile), front(host, port, ready, within=within)
+    return InferenceWorkload(engine, settings, carried, slots=slots, pacing=pacing)

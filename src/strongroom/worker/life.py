@@ -136,7 +136,7 @@ class Worker:
 
     async def _obtain(self) -> tuple[Session, Released]:
         """Measure, prove, obtain. The term counts from before the request."""
-        keys = WorkerKeys.generate(now=self._clock())
+        keys = WorkerKeys.generate(now=self._clock(), tls=bool(self._configuration.settings.get("tls")))
         attester = await asyncio.to_thread(self._measure, keys)
         asked = self._boot()
         bundle, answer, policy = await asyncio.to_thread(self._release, attester)

@@ -166,6 +166,35 @@ def test_lines_and_endings_without_end_are_refused(monkeypatch: pytest.MonkeyPat
         splitter.feed(b": \n" * completion.MAX_TRAILER)
 
 
+LAST_EVENTS = [
+    b"event: response.completed\ndata: {}\n\n",
+    b"event: response.incomplete\ndata: {}\n\n",
+    b'event: message_stop\ndata: {"type":"message_stop"}\n\n',
+]
+
+
+@pytest.mark.parametrize("last", LAST_EVENTS)
+@pytest.mark.parametrize("size", [1, 7, 10_000])
+def test_each_apis_own_last_event_is_held_back_until_the_end(last: bytes, size: int):
+    first = b"event: response.completed.not\ndata: event: message_stop\n\n"
+    body = first + last + completion.sse_trailer(b"receipt")
+    splitter = Splitter(EVENTS)
+    told = b"".join(splitter.feed(body[at : at + size]) for at in range(0, len(body), size))
+    assert told == first
+    rest, proof = splitter.finish()
+    assert told + rest == body
+    assert proof.sealed_receipt == b"receipt"
+    assert proof.response_sha256 == hashlib.sha256(first + last).digest()
+
+
+def test_a_last_event_may_repeat_the_whole_answer():
+    splitter = Splitter(EVENTS)
+    long = b"event: response.completed\ndata: " + b"x" * 2 * completion.MAX_TRAILER + b"\n\n"
+    assert splitter.feed(long) == b""
+    rest, _ = splitter.finish() if splitter.feed(completion.sse_trailer(b"receipt")) == b"" else (b"", None)
+    assert rest.startswith(long)
+
+
 @pytest.mark.parametrize("body", [b"", b"[]", b"null", b"{", b'"{}"'])
 def test_only_objects_take_a_receipt(body: bytes):
     with pytest.raises(MalformedMessage):

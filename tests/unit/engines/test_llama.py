@@ -20,7 +20,7 @@ def test_settings_have_defaults_but_the_name_must_be_given():
 @pytest.mark.parametrize(
     "wrong",
     [{"context": 0}, {"context": "2048"}, {"slots": 0}, {"slots": 65}, {"jinja": 2}, {"threads": True}, {"name": 5},
-     {"chat_template": 1}, {"slot_save_path": "slots"}],
+     {"embeddings": 2}, {"pooling": "odd"}, {"pooling": 1}, {"chat_template": 1}, {"slot_save_path": "slots"}],
     ids=str,
 )  # fmt: skip
 def test_a_setting_that_is_unknown_or_out_of_bounds_is_refused(wrong: dict[str, object]):
@@ -51,6 +51,14 @@ def test_members_of_one_operation_are_unknown_to_the_other():
         check_request("completions", {"messages": []})
     with pytest.raises(Rejected):
         check_request("chat.completions", {"prompt": ""})
+
+
+def test_embeddings_are_asked_for_without_sampling():
+    asked = {"input": ["x"], "model": "any", "encoding_format": "base64"}
+    assert check_request("embeddings", asked) == {"input": ["x"], "encoding_format": "base64"}
+    for member in ("temperature", "dimensions", "embd_normalize"):
+        with pytest.raises(Rejected):
+            check_request("embeddings", {"input": "x", member: 1})
 
 
 def test_an_unknown_operation_is_rejected():

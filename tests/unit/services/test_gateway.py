@@ -7,6 +7,7 @@ import pytest
 from world import WORDS, EchoEngine, World, world
 
 from strongroom.channel.client import SealedTransport
+from strongroom.channel.pacing import Pacing
 from strongroom.errors import EngineUnavailable, ReceiptInvalid
 from strongroom.records import codec
 from strongroom.records.session import EVIDENCE_PATH, EvidenceRequest
@@ -77,14 +78,34 @@ def test_a_nonce_of_another_length_is_refused(served):
     assert answer.status_code == 400
 
 
+def test_a_paced_stream_says_the_same_in_fewer_messages(made):
+    def pieces(pacing: Pacing) -> list[bytes]:
+        with made.serving(pacing=pacing) as paced:
+            client = made.client(paced.url)
+            http = httpx2.Client(transport=client.transport())
+            with http.stream("POST", paced.url + "/v1/chat/completions", json={**CHAT, "stream": True}) as answer:
+                found = list(answer.iter_bytes())
+            assert client.last_receipt.receipt
+            assert len(b"".join(found)) % pacing.bucket == 0
+            return found
+
+    at_once, joined = pieces(Pacing(512)), pieces(Pacing(1024, flush_ms=200))
+    words = [
+        [json.loads(line[6:]) for line in b"".join(found).split(b"\n") if line.startswith(b"data: {")]
+        for found in (at_once, joined)
+    ]
+    assert words[0] == words[1]
+    assert b"".join(joined).count(b"\n:") < b"".join(at_once).count(b"\n:")
+
+
 def test_every_event_of_a_stream_has_the_same_length(made, served):
     lengths = set()
     with sealed(made, served).stream("POST", "/v1/chat/completions", json={**CHAT, "stream": True}) as answer:
         text = answer.read()
     for event in text.split(b"\n\n")[:-2]:
-        lengths.add((len(event) + 2) % 512)
+        lengths.add((len(event) + 2) % 256)
     assert lengths == {0}
-    assert len(text) % 512 == 0
+    assert len(text) % 256 == 0
 
 
 def test_a_request_that_is_not_json_is_an_honest_400(made, served):

@@ -37,6 +37,23 @@ def proxied(made, url, receipts=None, **changed) -> BackgroundServer:
     return BackgroundServer(Proxy(client).app)
 
 
+def test_what_the_users_client_says_goes_inside_the_seal_and_nowhere_else(made, served):
+    sent: list[httpx2.Request] = []
+
+    class Wire(httpx2.AsyncHTTPTransport):
+        async def handle_async_request(self, request):
+            sent.append(request)
+            return await super().handle_async_request(request)
+
+    with proxied(made, served.url, transport=Wire()) as proxy:
+        client = openai.OpenAI(base_url=proxy.url + "/v1", api_key="canary", max_retries=0)
+        client.chat.completions.create(model="x", messages=[{"role": "user", "content": "hello"}])
+        client.models.list()
+    paths = [request.url.path for request in sent]
+    assert paths == ["/.well-known/strongroom/evidence", *["/.well-known/strongroom/sealed"] * 2]
+    assert not any(b"canary" in name + value for request in sent for name, value in request.headers.raw)
+
+
 def test_any_openai_client_talks_to_a_verified_worker_and_leaves_receipts(made, served):
     receipts = []
     with proxied(made, served.url, receipts) as server:

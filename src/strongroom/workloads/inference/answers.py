@@ -1,70 +1,76 @@
 """Answers: what an engine says, committed to, padded, and closed by a receipt.
 
-Knows: the two forms of an answer (one JSON document, a stream of events) and what a receipt commits to: every byte before its
-own. Does not know: HTTP, sealing (`channel`), engines beyond the port.
+Knows: the two shapes of an answer (one JSON document, a stream of events) and what a receipt commits to: every byte before its
+own. Does not know: the forms of the API (`forms`), HTTP, sealing (`channel`), engines beyond the port.
 """
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import json
-from collections.abc import AsyncGenerator, Mapping
+from collections.abc import AsyncGenerator, Callable, Mapping
 from typing import Any
 
 from strongroom.channel import completion, padding
-from strongroom.errors import EngineUnavailable, MalformedMessage, StrongroomError
+from strongroom.channel.pacing import paced
+from strongroom.engines.port import RequestRejected
+from strongroom.errors import EngineUnavailable, StrongroomError, UsageError
 from strongroom.records import codec
 from strongroom.worker.workload import Session, sha256
+from strongroom.workloads.inference.forms import BROKEN, Form
+from strongroom.workloads.inference.heartbeat import QUIET_SECONDS, with_heartbeats
 from strongroom.workloads.inference.workload import InferenceWorkload
 
-MAX_REQUEST = 8 * 1024 * 1024
-DONE = b"data: [DONE]\n\n"
-FORBIDDEN = frozenset({"id_slot", "cache_prompt", "model", "timings_per_token", "return_tokens", "slot_id"})
-"""Members of a request that steer the engine itself; a client has no say in these."""
+Generate = Callable[[str, Mapping[str, Any]], AsyncGenerator[bytes]]
+"""How an engine is asked: operation and request (see `engines.port`), with whatever stands before it."""
+ENDING_BUCKET = 4096
+"""Bytes of plaintext to whose multiples a stream's last event is padded if it is longer than others: some forms repeat the text."""
 
 
-def parse_request(body: bytes) -> dict[str, Any]:
-    """A request's JSON object. Raises `MalformedMessage`."""
-    if len(body) > MAX_REQUEST:
-        raise MalformedMessage(f"a request of {len(body)} bytes exceeds the limit of {MAX_REQUEST}")
-    try:
-        request = json.loads(body)
-    except (ValueError, RecursionError):
-        raise MalformedMessage("the request is not JSON", remedy="Send a JSON object.") from None
-    if not isinstance(request, dict):
-        raise MalformedMessage("the request is not a JSON object", remedy="Send a JSON object.")
-    return {name: member for name, member in request.items() if name not in FORBIDDEN}
-
-
-async def whole(workload: InferenceWorkload, session: Session, operation: str, body: bytes) -> bytes:
+async def whole(
+    workload: InferenceWorkload, session: Session, form: Form, asked: dict[str, Any], body: bytes, generate: Generate
+) -> bytes:
     """One JSON document with its receipt inside. Raises what the engine raised; then there is no answer to commit to."""
-    request = parse_request(body)
-    chunks = [chunk async for chunk in workload.engine.generate(operation, request)]
+    request = form.translate(asked)
+    chunks = [chunk async for chunk in generate(form.operation, request)]
     if len(chunks) != 1:
         raise EngineUnavailable("the engine gave no single answer")
-    answer = chunks[0]
+    answer = form.render(chunks[0], asked, workload.model)
     receipt = session.receipt(
         workload.name,
         request_sha256=sha256(body),
         response_sha256=sha256(answer),
-        usage=usage_of(answer),
+        usage=usage_of(chunks[0]),
         outcome="complete",
     )
-    return padding.pad_json(completion.append_to_json(answer, codec.encode(receipt)))
+    return padding.pad_json(completion.append_to_json(answer, codec.encode(receipt)), workload.pacing.bucket)
 
 
-async def stream(workload: InferenceWorkload, session: Session, operation: str, body: bytes) -> AsyncGenerator[bytes]:
-    """Events, each padded so that its length tells nothing, then `[DONE]`, then the receipt.
+async def stream(
+    workload: InferenceWorkload,
+    session: Session,
+    form: Form,
+    asked: dict[str, Any],
+    body: bytes,
+    generate: Generate,
+    *,
+    quiet: float = QUIET_SECONDS,
+) -> AsyncGenerator[bytes]:
+    """Events, each padded so that its length tells nothing, then the form's own end, then the receipt.
 
     What fails before the first event is raised, and there is no answer. If the engine fails later, the last event is an error in
-    the protocol and the receipt says `failed`; if the client goes away, the receipt says `cut`: it is signed and logged all the same.
+    the form and the receipt says `failed`; if the client goes away, the receipt says `cut`: it is signed and logged all the same.
+    While the engine says nothing, each `quiet` seconds bring an event without a meaning.
     """
-    request = parse_request(body)
-    request["stream_options"] = {"include_usage": True}
+    if form.events is None:
+        raise UsageError("this path does not stream", remedy="Leave `stream` out.")
+    request = {**form.translate(asked), "stream": True, "stream_options": {"include_usage": True}}
+    events = form.events(asked, workload.model)
     hasher, usage, outcome = hashlib.sha256(), dict[str, int](), "none"
 
-    def event(data: bytes) -> bytes:
-        padded = padding.pad_event(data)
+    def event(data: bytes, bucket: int = workload.pacing.bucket) -> bytes:
+        padded = padding.pad_event(data, bucket)
         hasher.update(padded)
         return padded
 
@@ -76,22 +82,28 @@ async def stream(workload: InferenceWorkload, session: Session, operation: str, 
             usage=usage,
             outcome=outcome,
         )
-        return padding.pad_event(completion.sse_trailer(codec.encode(sealed)))
+        return padding.pad_event(completion.sse_trailer(codec.encode(sealed)), workload.pacing.bucket)
 
     try:
         try:
-            async for chunk in workload.engine.generate(operation, request):
-                if b'"usage"' in chunk:
-                    usage = usage_of(chunk)
-                outcome = "cut"
-                yield event(b"data: " + chunk + b"\n\n")
-            yield event(DONE)
+            generated = with_heartbeats(generate(form.operation, request), quiet)
+            async with contextlib.aclosing(paced(generated, workload.pacing.flush_ms)) as ticks:
+                async for chunks in ticks:
+                    for chunk in chunks:
+                        if chunk is not None and b'"usage"' in chunk:
+                            usage = usage_of(chunk) or usage
+                    data = b"".join(form.ping if chunk is None else events.feed(chunk) for chunk in chunks)
+                    if data:
+                        outcome = "cut"
+                        yield event(data)
+            ending, bucket = events.finish(), workload.pacing.bucket
+            yield event(ending, bucket if len(ending) <= bucket else ENDING_BUCKET)
             outcome = "complete"
         except StrongroomError as error:
             if outcome == "none":
                 raise
             outcome = "failed"
-            yield event(b"data: " + error_document(error) + b"\n\n")
+            yield event(events.fail(error, error.status if isinstance(error, RequestRejected) else BROKEN))
         yield receipt()
     finally:
         if outcome == "cut":
@@ -102,13 +114,7 @@ def usage_of(answer: bytes) -> dict[str, int]:
     """The counts in an engine's answer; empty if it has none."""
     try:
         usage = json.loads(answer).get("usage") or {}
-    except (ValueError, AttributeError):
+    except (ValueError, AttributeError, RecursionError):
         return {}
     names = ("prompt_tokens", "completion_tokens")
     return {name: usage[name] for name in names if type(usage.get(name)) is int}
-
-
-def error_document(error: StrongroomError) -> bytes:
-    """An error in OpenAI's form."""
-    body: Mapping[str, Any] = {"message": f"{error.message}. {error.remedy}", "type": error.code, "code": error.code}
-    return json.dumps({"error": body}, separators=(",", ":")).encode()

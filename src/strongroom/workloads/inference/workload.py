@@ -2,7 +2,7 @@
 
 Knows: that a model artifact holds one file an engine can load, and how an engine is fed. Does not know: HTTP (`services.gateway`
 is the `front`), evidence, leases.
-Not covered: several models in one worker, adapters, embeddings; one model file, text generation.
+Not covered: several models in one worker, adapters; one model file.
 """
 
 from __future__ import annotations
@@ -13,6 +13,7 @@ import threading
 from collections.abc import Awaitable, Mapping, Sequence
 from typing import Protocol
 
+from strongroom.channel.pacing import Pacing
 from strongroom.engines.process import EngineProcess
 from strongroom.errors import EngineUnavailable, MalformedArtifact
 from strongroom.sealed.open import OpenedArtifact
@@ -33,10 +34,18 @@ class InferenceWorkload:
     name = "inference"
 
     def __init__(
-        self, engine: EngineProcess, settings: Mapping[str, str | int], front: Front, *, slots: int = 1, queue: int = 16
+        self,
+        engine: EngineProcess,
+        settings: Mapping[str, str | int],
+        front: Front,
+        *,
+        slots: int = 1,
+        queue: int = 16,
+        pacing: Pacing | None = None,
     ) -> None:
         self.engine, self.settings = engine, settings
         self.slots, self.queue = slots, queue
+        self.pacing = pacing if pacing is not None else Pacing()
         self._front = front
         self._lock, self._wiped, self._descriptor = threading.Lock(), False, -1
 

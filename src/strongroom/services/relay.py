@@ -1,0 +1,193 @@
+"""An oblivious relay (RFC 9458, section 2): it hides from a worker who asks, and cannot read what.
+
+Knows: one worker's address, three paths, sizes and rates. Does not know: keys, and so nothing of what it carries. Whoever
+runs it sees addresses, times and sizes, and must not be who runs the worker: together they know what each alone does not.
+
+Of a request nothing goes on but its path, its media type and its bytes; of an answer the same and its status. Both
+stream. A user's question for evidence goes the same way, in the clear: it holds a nonce and nothing else.
+
+Safety: it forwards to the address it was given and to no other, and follows no redirection. Nothing of a request is
+logged or kept. Sizes, concurrency and rate are bounded, for all askers together: a bound for each would need a memory of
+addresses.
+Not covered: TLS, which ends before it; padding and delaying, so that who watches both sides can match them by time.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import time
+from collections.abc import AsyncIterator, Callable
+
+import httpx2
+from starlette.applications import Starlette
+from starlette.middleware import Middleware
+from starlette.requests import ClientDisconnect, Request
+from starlette.responses import JSONResponse, Response, StreamingResponse
+from starlette.routing import Route
+from starlette.types import Receive, Scope, Send
+
+from strongroom.channel import ohttp
+from strongroom.channel.completion import media_type
+from strongroom.errors import MalformedMessage, MalformedRecord, ServiceUnavailable, UsageError
+from strongroom.records.session import EVIDENCE_PATH
+from strongroom.services.problems import HANDLERS, Defects, Oversize, problem
+
+MAX_REQUEST = 20 << 20
+"""The longest encapsulated request, in bytes; what a worker takes."""
+MAX_QUESTION = 4096
+"""The longest question for evidence, in bytes."""
+MAX_ANSWER = 256 << 20
+"""The longest answer, in bytes; a longer one is broken off, which its reader notices."""
+MAX_UNDER_WAY = 256
+RATE = 100
+"""Requests a second, of all askers."""
+READ_SECONDS = 60.0
+"""How long a request may take to arrive."""
+
+_CARRIED = {
+    ohttp.GATEWAY_PATH: frozenset({ohttp.REQUEST_TYPE, ohttp.CHUNKED_REQUEST_TYPE}),
+    EVIDENCE_PATH: frozenset({"application/json"}),
+}
+_ANSWERS = frozenset(
+    {ohttp.RESPONSE_TYPE, ohttp.CHUNKED_RESPONSE_TYPE, ohttp.KEYS_MEDIA_TYPE, "application/json"}
+    | {"application/problem+json"}
+)
+_CHUNKED = frozenset({ohttp.CHUNKED_REQUEST_TYPE, ohttp.CHUNKED_RESPONSE_TYPE})
+_TIMEOUT = httpx2.Timeout(10.0, read=300.0)
+
+
+class Relay:
+    """A relay before the worker at `target`, as an ASGI application (`app`). Raises `UsageError`."""
+
+    def __init__(
+        self,
+        target: str,
+        *,
+        rate: int = RATE,
+        transport: httpx2.AsyncBaseTransport | None = None,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
+        """`rate` bounds the requests a second, `transport` replaces the network in tests."""
+        self._target = _origin(target)
+        self._http = httpx2.AsyncClient(transport=transport, timeout=_TIMEOUT, follow_redirects=False)
+        self._rate, self._clock = rate, clock
+        self._left, self._at = float(rate), clock()
+        self._under_way = 0
+        routes = [
+            Route("/healthz", self.health),
+            Route(ohttp.GATEWAY_PATH, self.keys, methods=["GET"]),
+            *(Route(path, self.carry, methods=["POST"]) for path in _CARRIED),
+        ]
+        self.app = Starlette(routes=routes, exception_handlers=HANDLERS, middleware=[Middleware(Defects)])
+
+    async def health(self, _: Request) -> Response:
+        return JSONResponse({"state": "ready"})
+
+    async def keys(self, _: Request) -> Response:
+        """The worker's key configurations, for clients of others; ours take the key from evidence."""
+        return await self._forwarded(httpx2.Request("GET", self._target + ohttp.GATEWAY_PATH, headers=_BARE))
+
+    async def carry(self, request: Request) -> Response:
+        """One request on, one answer back."""
+        path = request.url.path
+        kind = media_type(request.headers.get("content-type", ""))
+        if kind not in _CARRIED[path]:
+            return problem(MalformedMessage("a relay does not carry this type"), 415)
+        limit = MAX_QUESTION if path == EVIDENCE_PATH else MAX_REQUEST
+        declared = request.headers.get("content-length", "")
+        if declared.isascii() and declared.isdigit() and int(declared) > limit:
+            raise Oversize(f"a request of more than {limit} bytes")
+        body = _bounded(request, limit)
+        headers = {**_BARE, "content-type": kind, **_incremental(kind)}
+        if declared.isascii() and declared.isdigit():
+            headers["content-length"] = declared
+        return await self._forwarded(httpx2.Request("POST", self._target + path, headers=headers, content=body))
+
+    async def _forwarded(self, outgoing: httpx2.Request) -> Response:
+        if not self._admitted():
+            refusal = problem(ServiceUnavailable("the relay carries as much as it may"), 503)
+            refusal.headers["retry-after"] = "1"
+            return refusal
+        async with contextlib.AsyncExitStack() as stack:
+            self._under_way += 1
+            stack.callback(self._done)
+            try:
+                answer = await self._http.send(outgoing, stream=True)
+            except httpx2.HTTPError as error:
+                raise ServiceUnavailable(f"the worker does not answer ({type(error).__name__})") from None
+            stack.push_async_callback(answer.aclose)
+            kind = media_type(answer.headers.get("content-type", ""))
+            if kind not in _ANSWERS:
+                return problem(ServiceUnavailable("the worker answered with what a relay does not carry"), 502)
+            headers = {"content-type": kind, "cache-control": "no-store", **_incremental(kind)}
+            return _Carried(answer, headers, stack.pop_all())
+
+    def _admitted(self) -> bool:
+        now = self._clock()
+        self._left = min(self._rate, self._left + (now - self._at) * self._rate)
+        self._at = now
+        if self._left < 1 or self._under_way >= MAX_UNDER_WAY:
+            return False
+        self._left -= 1
+        return True
+
+    def _done(self) -> None:
+        self._under_way -= 1
+
+
+async def _bounded(request: Request, limit: int) -> AsyncIterator[bytes]:
+    """The body as it arrives. What breaks off here breaks off there: no last chunk, no request."""
+    seen = 0
+    try:
+        async with asyncio.timeout(READ_SECONDS):
+            async for part in request.stream():
+                seen += len(part)
+                if seen > limit:
+                    raise Oversize(f"a request of more than {limit} bytes")
+                if part:
+                    yield part
+    except (ClientDisconnect, TimeoutError):
+        raise MalformedRecord("the request ended before its end") from None
+
+
+class _Carried(StreamingResponse):
+    """The answer as it arrives. `held` is let go whether or not anybody takes the answer."""
+
+    def __init__(
+        self, answer: httpx2.Response, headers: dict[str, str], held: contextlib.AsyncExitStack[bool | None]
+    ) -> None:
+        super().__init__(_pieces(answer), answer.status_code, headers)
+        self._held = held
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        async with self._held:
+            await super().__call__(scope, receive, send)
+
+
+async def _pieces(answer: httpx2.Response) -> AsyncIterator[bytes]:
+    """One that breaks off, or is too long, is broken off here."""
+    seen = 0
+    async for part in answer.aiter_raw():
+        seen += len(part)
+        if seen > MAX_ANSWER:
+            raise ServiceUnavailable(f"an answer of more than {MAX_ANSWER} bytes")
+        yield part
+
+
+def _incremental(kind: str) -> dict[str, str]:
+    return {"incremental": "?1"} if kind in _CHUNKED else {}
+
+
+_BARE = {"accept-encoding": "identity"}
+
+
+def _origin(target: str) -> str:
+    """The scheme, host and port of an address. Raises `UsageError`."""
+    try:
+        url = httpx2.URL(target)
+    except httpx2.InvalidURL:
+        url = httpx2.URL("")
+    if url.scheme not in {"http", "https"} or not url.host or url.userinfo or url.path not in {"", "/"} or url.query:
+        raise UsageError(f"{target!r} is not the address of a worker", remedy="Give --to http://HOST:PORT.")
+    return f"{url.scheme}://{url.netloc.decode('ascii')}"
