@@ -258,6 +258,11 @@ class ServiceUnavailable(Unavailable):
     default_remedy = "Check that the service runs and that its address is right."
 
 
+class WorkerBusy(ServiceUnavailable):
+    code = "service.busy"
+    default_remedy = "Come back in a moment; nothing of the request was read."
+
+
 class AddressInUse(Unavailable):
     code = "service.address_in_use"
     default_remedy = "Choose another port with --listen, or stop the process that holds this one."

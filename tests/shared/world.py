@@ -210,7 +210,13 @@ class Served:
         workload: Workload = options.get("workload") or InferenceWorkload(
             self.engine,  # type: ignore[arg-type]
             SETTINGS,
-            front("127.0.0.1", options.get("port", 0), self._serves, within=options.get("within")),
+            front(
+                "127.0.0.1",
+                options.get("port", 0),
+                self._serves,
+                within=options.get("within"),
+                linger=options.get("linger", 0.0),
+            ),
             slots=options.get("slots", 1),
             queue=options.get("queue", 16),
             pacing=options.get("pacing"),

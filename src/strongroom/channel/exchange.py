@@ -29,6 +29,7 @@ from strongroom.errors import (
     RequestReplayed,
     ServiceUnavailable,
     StrongroomError,
+    WorkerBusy,
 )
 
 Headers = Sequence[tuple[bytes, bytes]]
@@ -44,7 +45,9 @@ _CLEAR_REQUEST_HEADERS = frozenset({b"host", b"accept", b"connection", b"content
 _DROPPED_ANSWER_HEADERS = frozenset(
     {b"content-length", b"content-encoding", b"transfer-encoding", b"set-cookie", ehbp.NONCE_HEADER.encode()}
 )
-_BUSY = frozenset({429, 502, 503, 504})
+_UNREAD = frozenset({429, 503})
+"""Statuses of who did not take the request at all."""
+_AWAY = frozenset({502, 504})
 _REPLAYED = RequestReplayed.code
 
 
@@ -199,7 +202,9 @@ def refusal(status: int, headers: Headers, body: bytes) -> StrongroomError:
         return ChannelKeyMismatch("the worker behind this address does not hold the key that was verified")
     if problem.get("code") == _REPLAYED:
         return RequestReplayed("the worker has seen this sealed request before")
-    if status in _BUSY:
+    if status in _UNREAD:
+        return WorkerBusy("the worker, or a proxy before it, takes no request now", detail=f"status {status}")
+    if status in _AWAY:
         return ServiceUnavailable("the worker, or a proxy before it, cannot answer now", detail=f"status {status}")
     return ChannelRefused("the request was refused with an unsealed answer", detail=f"status {status}")
 

@@ -28,6 +28,7 @@ COMMANDS = {
     "demo": "demo",
     "erase": "erase",
     "evidence": "evidence",
+    "front-door": "door",
     "inspect": "sealed",
     "job": "job",
     "keys": "keys",

@@ -21,18 +21,19 @@ from strongroom.records import codec
 from strongroom.records.verdict import Level
 
 
-def _trust(
+def trust_of(
     policy: str,
     owner: str | None,
     anchor: str | None,
     broker_fingerprint: str | None,
     enrollers: tuple[str, ...],
-    relay: str | None,
-    credits: Path | None,  # noqa: A002 (the option's name)
+    relay: str | None = None,
+    credits: Path | None = None,  # noqa: A002 (the option's name)
     *,
     accept_simulated: bool,
     **signed: Any,
 ) -> dict[str, Any]:
+    """What a user holds before any worker is met, from the options of `trust_options` and `way_options`."""
     return {
         "known": read_known(**signed),
         "policy": load_policy(policy, owner),
@@ -85,7 +86,7 @@ def chat_command(
     **trust: Any,
 ) -> None:
     """Verify the worker at URL, then talk to it. Without PROMPT, ask at the terminal until it ends."""
-    client = Client(url, **_trust(**trust))
+    client = Client(url, **trust_of(**trust))
     verification = client.verify()
     if not as_json:
         click.secho(banner(verification), err=True, bold=verification.level is Level.SIMULATED)
@@ -145,7 +146,7 @@ def proxy_command(url: str, listen: str, receipts: Path | None, *, as_json: bool
                 receipts / f"{document.receipt.envelope.signatures[0][1].hex()[:24]}.json", codec.encode(document)
             )
 
-    client = AsyncClient(url, **_trust(**trust), on_receipt=keep)
+    client = AsyncClient(url, **trust_of(**trust), on_receipt=keep)
 
     def ready(address: str) -> None:
         if as_json:

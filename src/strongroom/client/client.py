@@ -17,16 +17,15 @@ from strongroom.channel.client import AsyncSealedTransport, SealedTransport
 from strongroom.channel.exchange_v2 import peer_of
 from strongroom.channel.relayed import AsyncRelayedTransport, RelayedTransport
 from strongroom.client import chat
-from strongroom.client.desk import CLEAR_PATHS, Desk
+from strongroom.client.desk import CLEAR_PATHS, PLAIN, Desk
 from strongroom.client.network import Network
 from strongroom.client.paying import AsyncPayingTransport, PayingTransport
+from strongroom.client.resending import AsyncResending, Resending
 from strongroom.client.verification import Verification
-from strongroom.errors import (
-    ChannelKeyMismatch,
-    MalformedMessage,
-    ServiceUnavailable,
-    UsageError,
-)
+from strongroom.errors import MalformedMessage, ServiceUnavailable, UsageError
+from strongroom.records import codec
+from strongroom.records.digest import Digest
+from strongroom.records.fleet import FLEET_PATH, FleetRecord
 
 MAX_PROOF = 4 * 1024 * 1024
 
@@ -39,9 +38,12 @@ class Client(Desk):
         super().__init__(url, **trust)
         self._network = Network[httpx2.BaseTransport](httpx2.HTTPTransport, transport)
 
-    def verify(self) -> Verification:
-        """Ask for evidence with a fresh nonce and judge it. Raises `AppraisalRefused`, `SimulationNotAccepted` and more."""
-        nonce, request = self._question()
+    def verify(self, keyset: Digest | None = None) -> Verification:
+        """Ask for evidence with a fresh nonce and judge it.
+
+        `keyset` names one worker of a fleet. Raises `AppraisalRefused`, `SimulationNotAccepted` and more.
+        """
+        nonce, request = self._question(keyset)
         body, meeting = _Bounded(), self._network.meet()
         with (
             _worker_away(),
@@ -49,13 +51,38 @@ class Client(Desk):
             contextlib.closing(http.send(request, stream=True)) as answer,
         ):
             body.begin(answer)
+            self.replicas.met(answer.headers)
             for part in answer.iter_bytes():
                 body.add(part)
-        return self._admit(self._judge(bytes(body.data), nonce), partial(self._network.trust, meeting))
+        return self._admit(self._judge(bytes(body.data), nonce, keyset), partial(self._network.trust, meeting))
 
-    def transport(self) -> httpx2.BaseTransport:
-        """An httpx2 transport that seals every request to the verified worker, and pays for it where there is a wallet."""
-        verification = self._current() or self.verify()
+    def current(self) -> Verification:
+        """The worker in use; verifies where there is none, or its lease or keyset has ended."""
+        return self._current() or self.verify()
+
+    def fleet(self) -> FleetRecord:
+        """Whom the front door names; nothing in it is trusted. Raises `ServiceUnavailable` where there is no door."""
+        body = _Bounded()
+        with (
+            _worker_away(),
+            httpx2.Client(transport=_Shared(self._network.transport), timeout=_TIMEOUT) as http,
+            http.stream("GET", self.url + FLEET_PATH, headers=PLAIN) as answer,
+        ):
+            body.begin(answer)
+            for part in answer.iter_bytes():
+                body.add(part)
+        return codec.decode(FleetRecord, bytes(body.data))
+
+    def network(self) -> httpx2.BaseTransport:
+        """The way to the verified worker, without a seal. Raises `TlsKeyMismatch` before anybody was verified."""
+        return self._network.transport
+
+    def transport(self, to: Verification | None = None) -> httpx2.BaseTransport:
+        """An httpx2 transport that seals every request to the verified worker, and pays for it where there is a wallet.
+
+        `to` is a worker that was verified before, where it is not to be the one in use.
+        """
+        verification = to or self.current()
         sealed: httpx2.BaseTransport
         if self.relay is not None:
             sealed = RelayedTransport(_Shared(self._network.transport), self._way(self.relay, verification))
@@ -69,6 +96,10 @@ class Client(Desk):
             )
         return sealed if self.wallet is None else PayingTransport(sealed, self.wallet, in_field=self.relay is not None)
 
+    def resending(self) -> httpx2.BaseTransport:
+        """As `transport`, verifying when needed, and sending again what was not read: see `client.resending`."""
+        return Resending(self)
+
     def openai(self, **options: Any) -> Any:
         """The official `openai` client over the sealed channel (extra `openai`)."""
         try:
@@ -76,7 +107,7 @@ class Client(Desk):
         except ImportError:
             raise UsageError("the openai package is missing", remedy="pip install 'strongroom[openai]'") from None
         self.transport()  # verify now, so that a refusal is this call's
-        http = httpx2.Client(transport=_Verified(self), timeout=_TIMEOUT)
+        http = httpx2.Client(transport=self.resending(), timeout=_TIMEOUT)
         return openai.OpenAI(
             base_url=self.url + "/v1", api_key="sealed-channel", http_client=http, max_retries=0, **options
         )
@@ -88,7 +119,7 @@ class Client(Desk):
         except ImportError:
             raise UsageError("the anthropic package is missing", remedy="pip install 'strongroom[anthropic]'") from None
         self.transport()  # verify now, so that a refusal is this call's
-        http = httpx2.Client(transport=_Verified(self), timeout=_TIMEOUT)
+        http = httpx2.Client(transport=self.resending(), timeout=_TIMEOUT)
         return anthropic.Anthropic(
             base_url=self.url, api_key="sealed-channel", http_client=http, max_retries=0, **options
         )
@@ -101,7 +132,7 @@ class Client(Desk):
         """One answer, piece by piece; ends only when its receipt was checked."""
         with (
             _worker_away(),
-            httpx2.Client(transport=_Verified(self), timeout=_TIMEOUT) as http,
+            httpx2.Client(transport=self.resending(), timeout=_TIMEOUT) as http,
             http.stream("POST", self.url + chat.PATH, content=chat.request(prompt, options), headers=_JSON) as answer,
         ):
             chat.require_ok(answer.status_code, b"" if answer.is_success else answer.read())
@@ -117,9 +148,9 @@ class AsyncClient(Desk):
         super().__init__(url, **trust)
         self._network = Network[httpx2.AsyncBaseTransport](httpx2.AsyncHTTPTransport, transport)
 
-    async def verify(self) -> Verification:
+    async def verify(self, keyset: Digest | None = None) -> Verification:
         """Ask for evidence with a fresh nonce and judge it."""
-        nonce, request = self._question()
+        nonce, request = self._question(keyset)
         body, meeting = _Bounded(), self._network.meet()
         with _worker_away():
             async with (
@@ -127,13 +158,38 @@ class AsyncClient(Desk):
                 contextlib.aclosing(await http.send(request, stream=True)) as answer,
             ):
                 body.begin(answer)
+                self.replicas.met(answer.headers)
                 async for part in answer.aiter_bytes():
                     body.add(part)
-        return self._admit(self._judge(bytes(body.data), nonce), partial(self._network.trust, meeting))
+        return self._admit(self._judge(bytes(body.data), nonce, keyset), partial(self._network.trust, meeting))
 
-    async def transport(self) -> httpx2.AsyncBaseTransport:
-        """An httpx2 transport that seals every request to the verified worker, and pays for it where there is a wallet."""
-        verification = self._current() or await self.verify()
+    async def current(self) -> Verification:
+        """The worker in use; verifies where there is none, or its lease or keyset has ended."""
+        return self._current() or await self.verify()
+
+    async def fleet(self) -> FleetRecord:
+        """Whom the front door names; nothing in it is trusted."""
+        body = _Bounded()
+        with _worker_away():
+            async with (
+                httpx2.AsyncClient(transport=_AsyncShared(self._network.transport), timeout=_TIMEOUT) as http,
+                http.stream("GET", self.url + FLEET_PATH, headers=PLAIN) as answer,
+            ):
+                body.begin(answer)
+                async for part in answer.aiter_bytes():
+                    body.add(part)
+        return codec.decode(FleetRecord, bytes(body.data))
+
+    def network(self) -> httpx2.AsyncBaseTransport:
+        """The way to the verified worker, without a seal. Raises `TlsKeyMismatch` before anybody was verified."""
+        return self._network.transport
+
+    async def transport(self, to: Verification | None = None) -> httpx2.AsyncBaseTransport:
+        """An httpx2 transport that seals every request to the verified worker, and pays for it where there is a wallet.
+
+        `to` is a worker that was verified before, where it is not to be the one in use.
+        """
+        verification = to or await self.current()
         sealed: httpx2.AsyncBaseTransport
         if self.relay is not None:
             sealed = AsyncRelayedTransport(_AsyncShared(self._network.transport), self._way(self.relay, verification))
@@ -149,6 +205,10 @@ class AsyncClient(Desk):
             return sealed
         return AsyncPayingTransport(sealed, self.wallet, in_field=self.relay is not None)
 
+    def resending(self) -> httpx2.AsyncBaseTransport:
+        """As `transport`, verifying when needed, and sending again what was not read: see `client.resending`."""
+        return AsyncResending(self)
+
     async def openai(self, **options: Any) -> Any:
         """The official asynchronous `openai` client over the sealed channel (extra `openai`)."""
         try:
@@ -156,7 +216,7 @@ class AsyncClient(Desk):
         except ImportError:
             raise UsageError("the openai package is missing", remedy="pip install 'strongroom[openai]'") from None
         await self.transport()  # verify now, so that a refusal is this call's
-        http = httpx2.AsyncClient(transport=_AsyncVerified(self), timeout=_TIMEOUT)
+        http = httpx2.AsyncClient(transport=self.resending(), timeout=_TIMEOUT)
         return openai.AsyncOpenAI(
             base_url=self.url + "/v1", api_key="sealed-channel", http_client=http, max_retries=0, **options
         )
@@ -168,7 +228,7 @@ class AsyncClient(Desk):
         except ImportError:
             raise UsageError("the anthropic package is missing", remedy="pip install 'strongroom[anthropic]'") from None
         await self.transport()  # verify now, so that a refusal is this call's
-        http = httpx2.AsyncClient(transport=_AsyncVerified(self), timeout=_TIMEOUT)
+        http = httpx2.AsyncClient(transport=self.resending(), timeout=_TIMEOUT)
         return anthropic.AsyncAnthropic(
             base_url=self.url, api_key="sealed-channel", http_client=http, max_retries=0, **options
         )
@@ -182,7 +242,7 @@ class AsyncClient(Desk):
         body = chat.request(prompt, options)
         with _worker_away():
             async with (
-                httpx2.AsyncClient(transport=_AsyncVerified(self), timeout=_TIMEOUT) as http,
+                httpx2.AsyncClient(transport=self.resending(), timeout=_TIMEOUT) as http,
                 http.stream("POST", self.url + chat.PATH, content=body, headers=_JSON) as answer,
             ):
                 chat.require_ok(answer.status_code, b"" if answer.is_success else await answer.aread())
@@ -190,38 +250,6 @@ class AsyncClient(Desk):
                 async for data in answer.aiter_bytes():
                     for piece in lines.feed(data):
                         yield piece
-
-
-class _Verified(httpx2.BaseTransport):
-    """Seals each request to the worker as it is verified then; verifies again, once, where the keys are others than they were."""
-
-    def __init__(self, client: Client) -> None:
-        self._client = client
-
-    def handle_request(self, request: httpx2.Request) -> httpx2.Response:
-        request.read()  # so that it can be sealed a second time
-        sealed = self._client.transport()
-        try:
-            return sealed.handle_request(request)
-        except ChannelKeyMismatch:  # another worker, or new keys: nothing of the request was read there
-            self._client.verification = None
-        return self._client.transport().handle_request(request)
-
-
-class _AsyncVerified(httpx2.AsyncBaseTransport):
-    """The asynchronous twin of `_Verified`."""
-
-    def __init__(self, client: AsyncClient) -> None:
-        self._client = client
-
-    async def handle_async_request(self, request: httpx2.Request) -> httpx2.Response:
-        await request.aread()
-        sealed = await self._client.transport()
-        try:
-            return await sealed.handle_async_request(request)
-        except ChannelKeyMismatch:
-            self._client.verification = None
-        return await (await self._client.transport()).handle_async_request(request)
 
 
 class _Bounded:

@@ -20,9 +20,11 @@ from strongroom.appraisal.signed import NOTHING, Known
 from strongroom.channel.client import Exchange
 from strongroom.channel.ohttp import VERSION as OHTTP_VERSION
 from strongroom.channel.relayed import Relay
+from strongroom.client.replicas import Replicas
 from strongroom.client.verification import Trust, Verification, verify_worker
 from strongroom.client.wallet import Wallet
 from strongroom.errors import (
+    ChannelKeyMismatch,
     ChannelRefused,
     FileUnreadable,
     ReceiptInvalid,
@@ -42,7 +44,8 @@ NONCE_BYTES = 32
 KEPT_RECEIPTS = 1024
 
 
-PLAIN_JSON = {"content-type": "application/json", "accept-encoding": "identity"}
+PLAIN = {"accept-encoding": "identity"}
+PLAIN_JSON = {"content-type": "application/json", **PLAIN}
 
 
 class Desk:
@@ -91,6 +94,7 @@ class Desk:
             known=known,
         )
         self.verification: Verification | None = None
+        self.replicas = Replicas()
         self.receipts: deque[ReceiptDocument] = deque(maxlen=KEPT_RECEIPTS)
         self._on_receipt = on_receipt
         self._clock = clock
@@ -102,22 +106,38 @@ class Desk:
             raise UsageError("there is no receipt yet", remedy="Ask something first.")
         return self.receipts[-1]
 
-    def _question(self) -> tuple[bytes, httpx2.Request]:
+    def _question(self, keyset: Digest | None) -> tuple[bytes, httpx2.Request]:
+        """A new nonce and the request that carries it, to the worker with `keyset` where a fleet has several."""
         nonce = secrets.token_bytes(NONCE_BYTES)
         content = codec.encode(EvidenceRequest(nonce))
-        return nonce, httpx2.Request(
-            "POST", (self.relay or self.url) + EVIDENCE_PATH, content=content, headers=PLAIN_JSON
-        )
+        headers = PLAIN_JSON | (self.replicas.address(keyset) if self.relay is None else {})
+        return nonce, httpx2.Request("POST", (self.relay or self.url) + EVIDENCE_PATH, content=content, headers=headers)
 
-    def _judge(self, answer: bytes, nonce: bytes) -> Verification:
+    def _judge(self, answer: bytes, nonce: bytes, keyset: Digest | None) -> Verification:
         proof = codec.decode(WorkerProof, answer)
-        return verify_worker(proof, self.trust, nonce=nonce, now=int(self._clock()))
+        found = verify_worker(proof, self.trust, nonce=nonce, now=int(self._clock()))
+        if keyset is not None and found.keyset.digest != keyset:
+            raise ChannelKeyMismatch("another worker than the one that was asked gave evidence")
+        return found
 
     def _admit(self, found: Verification, pin: Callable[[Digest | None], None]) -> Verification:
         """Speak to a verified worker from now on, once the connection that its evidence came over is its own."""
         pin(found.keyset.tls)
         self.verification = found
+        self.replicas.keep(found)
         return found
+
+    def turn_to(self, keyset: Digest) -> Verification | None:
+        """Speak from now on to a worker that was verified before; None where it has to prove itself."""
+        found = self.replicas.verified(keyset, self._clock())
+        self.verification = found or self.verification
+        return found
+
+    def drop(self, found: Verification) -> None:
+        """This worker's keys are no more."""
+        self.replicas.drop(found.keyset.digest)
+        if self.verification is found:
+            self.verification = None
 
     def _current(self) -> Verification | None:
         """The verification, unless the lease or the keyset behind it has ended."""

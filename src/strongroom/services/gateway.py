@@ -21,6 +21,7 @@ from starlette.routing import Route
 from starlette.types import ASGIApp
 
 from strongroom.channel.ohttp_server import OhttpMiddleware
+from strongroom.channel.once import Once
 from strongroom.channel.server import EhbpMiddleware
 from strongroom.channel.server_v2 import SealedMiddleware
 from strongroom.engines.port import RequestRejected
@@ -66,7 +67,7 @@ class Gateway:
         """`within` wraps the routes inside the seal, as a till does."""
         self._workload, self._session = workload, session
         self._slots = asyncio.Semaphore(workload.slots)
-        self._waiting = self._asking = 0
+        self._waiting = self._asking = self._under_way = 0
         self._proving = asyncio.Semaphore(MAX_PROVING)
         self._quotes = Bucket(EVIDENCE_PER_SECOND, clock)
         routes = [
@@ -78,14 +79,15 @@ class Gateway:
         ]
         handlers: dict[Any, Any] = {StrongroomError: _refusal, Busy: _busy, HTTPException: _nothing_there}
         inner: ASGIApp = Starlette(routes=routes, exception_handlers=handlers)
-        inner = within(inner) if within is not None else inner
+        inner = Once(within(inner) if within is not None else inner)
         keys = session.keys
         sealed = SealedMiddleware(inner, keys.channel_v2, keys.keyset.digest, bucket=workload.pacing.bucket)
         self.app: ASGIApp = Defects(OhttpMiddleware(EhbpMiddleware(sealed, keys.channel), inner, keys.channel))
 
     async def health(self, _: Request) -> Response:
         draining = self._session.draining.is_set()
-        return JSONResponse({"state": "draining" if draining else "ready"}, 503 if draining else 200)
+        load = {"under_way": self._under_way, "waiting": self._waiting, "slots": self._workload.slots}
+        return JSONResponse({"state": "draining" if draining else "ready", **load}, 503 if draining else 200)
 
     async def models(self, _: Request) -> Response:
         name = self._workload.model
@@ -157,9 +159,11 @@ class Gateway:
             await self._slots.acquire()
         finally:
             self._waiting -= 1
+        self._under_way += 1
         try:
             yield
         finally:
+            self._under_way -= 1
             self._slots.release()
 
 
@@ -213,10 +217,16 @@ async def _busy(request: Request, _: Exception) -> Response:
     return _told(request, error, 503, retry_after="1")
 
 
-def front(host: str, port: int, ready: Callable[[str], None], *, within: Within | None = None) -> Front:
+LINGER_SECONDS = 1.0
+"""How long a draining worker says that it drains before it takes no more connections: a front door looks more often."""
+
+
+def front(
+    host: str, port: int, ready: Callable[[str], None], *, within: Within | None = None, linger: float = 0.0
+) -> Front:
     """What `InferenceWorkload` serves through: HTTP on `host`:`port`; `ready` is told the address. Raises `AddressInUse`.
 
-    `within` as in `Gateway`.
+    `within` as in `Gateway`; `linger` in seconds, as `LINGER_SECONDS`.
     """
 
     async def serve(workload: InferenceWorkload, session: Session) -> None:
@@ -225,5 +235,6 @@ def front(host: str, port: int, ready: Callable[[str], None], *, within: Within 
         async with Server(gateway.app, host=host, port=port, tls=tls) as server:
             ready(server.url)
             await session.draining.wait()
+            await asyncio.sleep(linger)
 
     return serve

@@ -1,7 +1,7 @@
 """The user's proxy: any OpenAI client on this machine, a verified worker behind it.
 
 Knows: how a plain request on loopback becomes a sealed one. Does not know: how workers are verified (`client`). It verifies before
-its first request and again when the worker's keys changed, resending once what the worker could not open (nothing of it was read).
+its first request and again when the worker's keys changed; what no worker read is sent again (`client.resending`).
 It listens on loopback only, since what comes to it is in the clear.
 """
 
@@ -19,7 +19,6 @@ from starlette.routing import Route
 from strongroom.channel import completion
 from strongroom.client.client import AsyncClient
 from strongroom.errors import (
-    ChannelKeyMismatch,
     CreditRefused,
     Refused,
     ServiceUnavailable,
@@ -47,16 +46,12 @@ class Proxy:
 
     async def forward(self, request: Request) -> Response:
         body = await read_body(request, MAX_REQUEST)
-        try:
-            answer = await self._send(request, body)
-        except ChannelKeyMismatch:
-            self._client.verification = None  # keys were rotated: prove again, then resend once
-            answer = await self._send(request, body)
+        answer = await self._send(request, body)
         headers = {"content-type": answer.headers.get("content-type", "application/octet-stream")}
         return StreamingResponse(self._relay(request, answer), answer.status_code, headers)
 
     async def _send(self, request: Request, body: bytes) -> httpx2.Response:
-        http = httpx2.AsyncClient(transport=await self._client.transport(), timeout=httpx2.Timeout(10.0, read=300.0))
+        http = httpx2.AsyncClient(transport=self._client.resending(), timeout=httpx2.Timeout(10.0, read=300.0))
         url = self._client.url + request.url.path + (f"?{request.url.query}" if request.url.query else "")
         outgoing = http.build_request(
             request.method,

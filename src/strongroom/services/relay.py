@@ -14,23 +14,22 @@ Not covered: TLS, which ends before it; padding and delaying, so that who watche
 
 from __future__ import annotations
 
-import asyncio
 import contextlib
 import time
-from collections.abc import AsyncIterator, Callable
+from collections.abc import Callable
 
 import httpx2
 from starlette.applications import Starlette
 from starlette.middleware import Middleware
-from starlette.requests import ClientDisconnect, Request
-from starlette.responses import JSONResponse, Response, StreamingResponse
+from starlette.requests import Request
+from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
-from starlette.types import Receive, Scope, Send
 
 from strongroom.channel import ohttp
 from strongroom.channel.completion import media_type
-from strongroom.errors import MalformedMessage, MalformedRecord, ServiceUnavailable, UsageError
+from strongroom.errors import MalformedMessage, ServiceUnavailable
 from strongroom.records.session import EVIDENCE_PATH
+from strongroom.services.carry import Carried, bounded, origin
 from strongroom.services.problems import HANDLERS, Defects, Oversize, problem
 
 MAX_REQUEST = 20 << 20
@@ -69,7 +68,7 @@ class Relay:
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         """`rate` bounds the requests a second, `transport` replaces the network in tests."""
-        self._target = _origin(target)
+        self._target = origin(target)
         self._http = httpx2.AsyncClient(transport=transport, timeout=_TIMEOUT, follow_redirects=False)
         self._rate, self._clock = rate, clock
         self._left, self._at = float(rate), clock()
@@ -98,7 +97,7 @@ class Relay:
         declared = request.headers.get("content-length", "")
         if declared.isascii() and declared.isdigit() and int(declared) > limit:
             raise Oversize(f"a request of more than {limit} bytes")
-        body = _bounded(request, limit)
+        body = bounded(request, limit, READ_SECONDS)
         headers = {**_BARE, "content-type": kind, **_incremental(kind)}
         if declared.isascii() and declared.isdigit():
             headers["content-length"] = declared
@@ -121,7 +120,7 @@ class Relay:
             if kind not in _ANSWERS:
                 return problem(ServiceUnavailable("the worker answered with what a relay does not carry"), 502)
             headers = {"content-type": kind, "cache-control": "no-store", **_incremental(kind)}
-            return _Carried(answer, headers, stack.pop_all())
+            return Carried(answer, headers, MAX_ANSWER, stack.pop_all())
 
     def _admitted(self) -> bool:
         now = self._clock()
@@ -136,58 +135,8 @@ class Relay:
         self._under_way -= 1
 
 
-async def _bounded(request: Request, limit: int) -> AsyncIterator[bytes]:
-    """The body as it arrives. What breaks off here breaks off there: no last chunk, no request."""
-    seen = 0
-    try:
-        async with asyncio.timeout(READ_SECONDS):
-            async for part in request.stream():
-                seen += len(part)
-                if seen > limit:
-                    raise Oversize(f"a request of more than {limit} bytes")
-                if part:
-                    yield part
-    except (ClientDisconnect, TimeoutError):
-        raise MalformedRecord("the request ended before its end") from None
-
-
-class _Carried(StreamingResponse):
-    """The answer as it arrives. `held` is let go whether or not anybody takes the answer."""
-
-    def __init__(
-        self, answer: httpx2.Response, headers: dict[str, str], held: contextlib.AsyncExitStack[bool | None]
-    ) -> None:
-        super().__init__(_pieces(answer), answer.status_code, headers)
-        self._held = held
-
-    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        async with self._held:
-            await super().__call__(scope, receive, send)
-
-
-async def _pieces(answer: httpx2.Response) -> AsyncIterator[bytes]:
-    """One that breaks off, or is too long, is broken off here."""
-    seen = 0
-    async for part in answer.aiter_raw():
-        seen += len(part)
-        if seen > MAX_ANSWER:
-            raise ServiceUnavailable(f"an answer of more than {MAX_ANSWER} bytes")
-        yield part
-
-
 def _incremental(kind: str) -> dict[str, str]:
     return {"incremental": "?1"} if kind in _CHUNKED else {}
 
 
 _BARE = {"accept-encoding": "identity"}
-
-
-def _origin(target: str) -> str:
-    """The scheme, host and port of an address. Raises `UsageError`."""
-    try:
-        url = httpx2.URL(target)
-    except httpx2.InvalidURL:
-        url = httpx2.URL("")
-    if url.scheme not in {"http", "https"} or not url.host or url.userinfo or url.path not in {"", "/"} or url.query:
-        raise UsageError(f"{target!r} is not the address of a worker", remedy="Give --to http://HOST:PORT.")
-    return f"{url.scheme}://{url.netloc.decode('ascii')}"

@@ -25,7 +25,7 @@ from strongroom.records.worker import Configuration
 from strongroom.release.client import BrokerClient
 from strongroom.sealed.open import Opener
 from strongroom.sealed.registries import from_reference
-from strongroom.services.gateway import Within, front
+from strongroom.services.gateway import LINGER_SECONDS, Within, front
 from strongroom.worker.devices import find_device
 from strongroom.worker.hardening import Hardening, harden
 from strongroom.worker.life import Place, State, Worker
@@ -137,5 +137,6 @@ def inference(
     within: Within | None = None,
 ) -> InferenceWorkload:
     """The inference workload, in llama.cpp, behind a gateway on `host`:`port`, with the layer `within` inside the seal."""
-    engine, carried = EngineProcess(profile=profile), front(host, port, ready, within=within)
+    engine = EngineProcess(profile=profile)
+    carried = front(host, port, ready, within=within, linger=LINGER_SECONDS)
     return InferenceWorkload(engine, settings, carried, slots=slots, pacing=pacing)

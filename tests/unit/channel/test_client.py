@@ -24,6 +24,7 @@ from strongroom.errors import (
     ServiceUnavailable,
     StreamTruncated,
     StrongroomError,
+    WorkerBusy,
 )
 
 URL = "http://worker.test/v1/chat/completions"
@@ -264,9 +265,9 @@ def test_two_nonces_are_malformed(user: User, worker: Any):
         (409, "application/problem+json", b'{"code":"channel.replayed"}', RequestReplayed),
         (307, "text/plain", b"", ChannelRefused),
         (401, "text/html", b"<canary>", ChannelRefused),
-        (429, "text/html", b"", ServiceUnavailable),
+        (429, "text/html", b"", WorkerBusy),
         (502, "text/html", b"", ServiceUnavailable),
-        (503, "text/html", b"", ServiceUnavailable),
+        (503, "text/html", b"", WorkerBusy),
         (504, "text/html", b"", ServiceUnavailable),
         (500, "text/html", b"", ChannelRefused),
     ],

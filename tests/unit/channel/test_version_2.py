@@ -21,9 +21,9 @@ from strongroom.errors import (
     ChannelStripped,
     MalformedMessage,
     RequestReplayed,
-    ServiceUnavailable,
     StreamTruncated,
     StrongroomError,
+    WorkerBusy,
 )
 from strongroom.records.digest import digest_bytes
 from strongroom.records.worker import Keyset
@@ -236,7 +236,7 @@ FORGED: Mapping[str, tuple[int, str, bytes, type[StrongroomError]]] = {
     "sealed, it says": (200, v2.MEDIA_TYPE, b"forged", StreamTruncated),
     "sealed, it says, at length": (200, v2.MEDIA_TYPE, bytes(1000), MalformedMessage),
     "elsewhere": (307, "text/plain", b"", ChannelRefused),
-    "busy": (503, "text/html", b"", ServiceUnavailable),
+    "busy": (503, "text/html", b"", WorkerBusy),
     "replayed": (409, "application/problem+json", b'{"code":"channel.replayed"}', RequestReplayed),
 }
 

@@ -50,7 +50,7 @@ def test_content_is_taken_only_sealed(served):
 
 
 def test_what_needs_no_seal_is_there_in_the_clear(served):
-    assert httpx2.get(served.url + "/healthz").json() == {"state": "ready"}
+    assert httpx2.get(served.url + "/healthz").json() == {"state": "ready", "under_way": 0, "waiting": 0, "slots": 1}
     assert httpx2.get(served.url + "/v1/models").json()["data"][0]["id"] == "echo"
 
 
