@@ -22,6 +22,9 @@
     │   ├── LogInvalid                       a log that shrank, forked or lacks the leaf
     │   │   └── LogSetBack                   a broker's own log, behind or beside what a witness saw of it
     │   ├── CreditRefused                    a credit that is missing, spent, or not of the issuer that counts
+    │   ├── CredentialRefused                an API key or token that is missing, or nobody's
+    │   │   └── CredentialExposed            one that travelled where others can read it
+    │   ├── TenantRefused                    somebody genuine who is no tenant here
     │   ├── NotAuthorised                    an administrator's request without a valid signature
     │   ├── NotPermitted                     an administrator whose role or tenant does not allow what was asked
     │   └── WorkloadFailed                   what ran inside ended with an error of its own
@@ -34,6 +37,8 @@
     │   └── FileUnreadable                   a file that is missing or cannot be read
     └── Unavailable                 exit 4   nothing is wrong, but it cannot be done now
         ├── ServiceUnavailable               a peer that does not answer
+        │   └── WorkerBusy                   a worker that is full or drains
+        ├── QuotaExceeded                    a tenant's allowance that is used up for now
         ├── AddressInUse                     a port that somebody else holds
         ├── WitnessesUnavailable             too few witnesses that sign the log
         ├── ClockWrong                       a broker's clock that is behind its own log, or jumped ahead
@@ -201,6 +206,23 @@ class CreditRefused(Refused):
     default_remedy = "Buy credits (`strongroom credits buy`) and ask with them (--credits WALLET)."
 
 
+class CredentialRefused(Refused):
+    code = "tenant.credential"
+    default_remedy = (
+        "Send an API key or token of a tenant of this worker, inside the seal (`strongroom.Client(api_key=…)`)."
+    )
+
+
+class CredentialExposed(CredentialRefused):
+    code = "tenant.credential_exposed"
+    default_remedy = "Withdraw this credential: others may have read it. Send the new one inside the seal."
+
+
+class TenantRefused(Refused):
+    code = "tenant.refused"
+    default_remedy = "Ask the operator which tenant you belong to."
+
+
 class WorkloadFailed(Refused):
     code = "workload.failed"
     default_remedy = "Look at the workload's own message; its inputs stayed sealed."
@@ -261,6 +283,17 @@ class ServiceUnavailable(Unavailable):
 class WorkerBusy(ServiceUnavailable):
     code = "service.busy"
     default_remedy = "Come back in a moment; nothing of the request was read."
+
+
+class QuotaExceeded(Unavailable):
+    """`seconds`: when it is worth asking again."""
+
+    code = "tenant.quota"
+    default_remedy = "Wait as long as retry-after says."
+
+    def __init__(self, message: str, *, seconds: int) -> None:
+        super().__init__(message, detail=f"retry after {seconds} s")
+        self.seconds = seconds
 
 
 class AddressInUse(Unavailable):

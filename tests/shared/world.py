@@ -5,7 +5,7 @@ import json
 import os
 import threading
 import time
-from collections.abc import AsyncGenerator, Iterator, Mapping
+from collections.abc import AsyncGenerator, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -48,6 +48,7 @@ class EchoEngine:
 
     def __init__(self) -> None:
         self.spawned = self.loaded = b""
+        self.adapters: list[bytes] = []
         self.killed = False
         self.fail_after: int | None = None
         self.requests: list[dict[str, Any]] = []
@@ -57,8 +58,9 @@ class EchoEngine:
     def spawn(self) -> None:
         self.spawned = b"yes"
 
-    async def load(self, model: int, settings: Mapping[str, str | int]) -> Confinement:
+    async def load(self, model: int, settings: Mapping[str, str | int], adapters: Sequence[int] = ()) -> Confinement:
         self.ended = asyncio.Event()
+        self.adapters = [os.pread(adapter, 1 << 20, 0) for adapter in adapters]
         self.loaded = os.pread(model, 1 << 20, 0)
         assert settings["name"]
         return Confinement(dict.fromkeys(Confinement.NAMES, "yes"))
@@ -122,16 +124,16 @@ class World:
     def broker_client(self, **options: Any) -> BrokerClient:
         return BrokerClient(self.server.url, fingerprint=self.broker.identity.fingerprint, **options)
 
-    def seal(self, tag: str, content: bytes) -> str:
+    def seal(self, tag: str, content: bytes, *, key: str = "model", kind: ArtifactKind = ArtifactKind.MODEL) -> str:
         source = self.folder / f"plain-{tag}"
         source.mkdir()
         (source / "model.gguf").write_bytes(content)
 
         def wrap(of: Edition, data_key: bytes) -> KeyWrap:
-            return KeyWrap(self.admin.wrap("model", of, data_key), ())
+            return KeyWrap(self.admin.wrap(key, of, data_key), ())
 
         registry, _ = from_reference(f"dir:{self.folder / 'registry'}")
-        return seal(source, registry, kind=ArtifactKind.MODEL, wrap=wrap, signer=self.owner, tag=tag).digest
+        return seal(source, registry, kind=kind, wrap=wrap, signer=self.owner, tag=tag).digest
 
     def make_policy(self, **changed: Any) -> Policy:
         reference = reference_for(IMAGE)
@@ -226,7 +228,7 @@ class Served:
             place=options.get("place") or world.place(),
             broker=options.get("broker") or world.broker_client(),
             configuration=options.get("configuration") or world.configuration,
-            inputs=[options.get("opener") or world.opener()],
+            inputs=options.get("inputs") or [options.get("opener") or world.opener()],
             clock=lambda: int(time.time()),
             boot=options.get("boot") or time.monotonic,
             report=lambda state, _: self.states.append(state),

@@ -44,6 +44,7 @@ COMMANDS = {
     "rewrap": "rotation",
     "seal": "sealed",
     "serve": "serve",
+    "tenants": "tenants",
     "sign": "signing",
     "verify-signature": "signing",
 }

@@ -15,7 +15,9 @@ from strongroom.channel.pacing import BUCKETS, MAX_FLUSH_MS, Pacing
 from strongroom.cli import output
 from strongroom.cli.remote import broker_address
 from strongroom.cli.surroundings import surroundings_of, surroundings_options
+from strongroom.cli.tenants import tenancy, tenant_options
 from strongroom.crypto import blind_rsa
+from strongroom.crypto.signatures import PublicKey
 from strongroom.errors import UsageError
 from strongroom.records import codec
 from strongroom.records.worker import Configuration
@@ -72,6 +74,7 @@ MAX_KEY = 16 * 1024
     type=click.Path(dir_okay=False, path_type=Path),
     help="File of the credits that were spent; else in memory, for as long as this worker lives.",
 )
+@tenant_options
 @click.option("--show-configuration", is_flag=True, help="Print the digest that a policy pins, and end.")
 @output.json_option
 def serve_command(
@@ -86,7 +89,10 @@ def serve_command(
     embeddings: str | None,
     issuers: tuple[Path, ...],
     credits_spent: Path | None,
+    tenants: Path | None,
+    adapters: tuple[str, ...],
     *,
+    cache: bool,
     tls: bool,
     show_configuration: bool,
     as_json: bool,
@@ -102,12 +108,15 @@ def serve_command(
     host, port = parse_listen(listen)
     surroundings = surroundings_of(**told)
     settings: dict[str, str | int] = {"name": name, "context": context, "threads": threads, "slots": slots}
+    let_in = tenancy(tenants, adapters, surroundings.signer, cache=cache)
+    settings |= let_in.engine
     if embeddings is not None:
         settings |= {"embeddings": 1, "pooling": "" if embeddings == "model" else embeddings}
     pacing, counted = Pacing(int(bucket), flush_ms), _issuers(issuers)
     ways: dict[str, str | int] = {"tls": int(tls), "bucket": pacing.bucket, "flush_ms": pacing.flush_ms}
     if counted is not None:
         ways["credits"] = counted.digest
+    ways |= let_in.measured
     chosen = configuration("inference", surroundings, {"engine": "llama", **settings, **ways})
     if show_configuration:
         show(chosen, as_json=as_json)
@@ -120,9 +129,10 @@ def serve_command(
         ready=lambda url: report_line(as_json, "serving", url),
         slots=slots,
         pacing=pacing,
-        within=_till(counted, credits_spent),
+        within=let_in.around(_till(counted, credits_spent)),
     )
-    asyncio.run(run_worker(workload, surroundings, chosen, [reference], reporter(as_json=as_json)))
+    opened: list[str | tuple[str, PublicKey]] = [reference, *let_in.references]
+    asyncio.run(run_worker(workload, surroundings, chosen, opened, reporter(as_json=as_json)))
 
 
 def _issuers(paths: tuple[Path, ...]) -> Issuers | None:

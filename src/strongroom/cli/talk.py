@@ -29,6 +29,7 @@ def trust_of(
     enrollers: tuple[str, ...],
     relay: str | None = None,
     credits: Path | None = None,  # noqa: A002 (the option's name)
+    api_key: Path | None = None,
     *,
     accept_simulated: bool,
     **signed: Any,
@@ -43,6 +44,7 @@ def trust_of(
         "accept_simulated": accept_simulated,
         "relay": relay,
         "credits": credits,
+        "api_key": None if api_key is None else output.read_file(api_key).decode("utf-8", "replace").strip(),
     }
 
 
@@ -69,6 +71,11 @@ def banner(verification: Verification) -> str:
 @click.argument("prompt", required=False)
 @click.option(
     "--receipt", "receipt_path", type=click.Path(dir_okay=False, path_type=Path), help="Save the last receipt here."
+)
+@click.option(
+    "--api-key",
+    type=click.Path(dir_okay=False, path_type=Path),
+    help="A file with your key or token for this worker; it travels inside the seal alone.",
 )
 @click.option("--max-tokens", type=click.IntRange(1), default=256, show_default=True)
 @click.option("--temperature", type=click.FloatRange(0, 2), default=0.0, show_default=True)

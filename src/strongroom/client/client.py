@@ -109,7 +109,7 @@ class Client(Desk):
         self.transport()  # verify now, so that a refusal is this call's
         http = httpx2.Client(transport=self.resending(), timeout=_TIMEOUT)
         return openai.OpenAI(
-            base_url=self.url + "/v1", api_key="sealed-channel", http_client=http, max_retries=0, **options
+            base_url=self.url + "/v1", api_key=self._key(options), http_client=http, max_retries=0, **options
         )
 
     def anthropic(self, **options: Any) -> Any:
@@ -121,7 +121,7 @@ class Client(Desk):
         self.transport()  # verify now, so that a refusal is this call's
         http = httpx2.Client(transport=self.resending(), timeout=_TIMEOUT)
         return anthropic.Anthropic(
-            base_url=self.url, api_key="sealed-channel", http_client=http, max_retries=0, **options
+            base_url=self.url, api_key=self._key(options), http_client=http, max_retries=0, **options
         )
 
     def ask(self, prompt: str, **options: Any) -> str:
@@ -133,7 +133,9 @@ class Client(Desk):
         with (
             _worker_away(),
             httpx2.Client(transport=self.resending(), timeout=_TIMEOUT) as http,
-            http.stream("POST", self.url + chat.PATH, content=chat.request(prompt, options), headers=_JSON) as answer,
+            http.stream(
+                "POST", self.url + chat.PATH, content=chat.request(prompt, options), headers=self._headers()
+            ) as answer,
         ):
             chat.require_ok(answer.status_code, b"" if answer.is_success else answer.read())
             lines = chat.Lines()
@@ -218,7 +220,7 @@ class AsyncClient(Desk):
         await self.transport()  # verify now, so that a refusal is this call's
         http = httpx2.AsyncClient(transport=self.resending(), timeout=_TIMEOUT)
         return openai.AsyncOpenAI(
-            base_url=self.url + "/v1", api_key="sealed-channel", http_client=http, max_retries=0, **options
+            base_url=self.url + "/v1", api_key=self._key(options), http_client=http, max_retries=0, **options
         )
 
     async def anthropic(self, **options: Any) -> Any:
@@ -230,7 +232,7 @@ class AsyncClient(Desk):
         await self.transport()  # verify now, so that a refusal is this call's
         http = httpx2.AsyncClient(transport=self.resending(), timeout=_TIMEOUT)
         return anthropic.AsyncAnthropic(
-            base_url=self.url, api_key="sealed-channel", http_client=http, max_retries=0, **options
+            base_url=self.url, api_key=self._key(options), http_client=http, max_retries=0, **options
         )
 
     async def ask(self, prompt: str, **options: Any) -> str:
@@ -243,7 +245,7 @@ class AsyncClient(Desk):
         with _worker_away():
             async with (
                 httpx2.AsyncClient(transport=self.resending(), timeout=_TIMEOUT) as http,
-                http.stream("POST", self.url + chat.PATH, content=body, headers=_JSON) as answer,
+                http.stream("POST", self.url + chat.PATH, content=body, headers=self._headers()) as answer,
             ):
                 chat.require_ok(answer.status_code, b"" if answer.is_success else await answer.aread())
                 lines = chat.Lines()
@@ -299,5 +301,4 @@ def _worker_away() -> Iterator[None]:
         raise ServiceUnavailable(f"the worker does not answer ({type(error).__name__})") from None
 
 
-_JSON = {"content-type": "application/json"}
 _TIMEOUT = httpx2.Timeout(10.0, read=300.0)

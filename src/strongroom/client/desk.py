@@ -11,6 +11,7 @@ from collections import deque
 from collections.abc import Callable, Iterable
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 import httpx2
 
@@ -18,6 +19,7 @@ from strongroom.appraisal.gather import read_anchors, read_enroller
 from strongroom.appraisal.policies import from_toml
 from strongroom.appraisal.signed import NOTHING, Known
 from strongroom.channel.client import Exchange
+from strongroom.channel.credential import PLACEHOLDER
 from strongroom.channel.ohttp import VERSION as OHTTP_VERSION
 from strongroom.channel.relayed import Relay
 from strongroom.client.replicas import Replicas
@@ -63,6 +65,7 @@ class Desk:
         known: Known = NOTHING,
         relay: str | None = None,
         credits: str | Path | None = None,  # noqa: A002 (the word for it)
+        api_key: str | None = None,
         on_receipt: Callable[[ReceiptDocument], None] | None = None,
         clock: Callable[[], float] = time.time,
     ) -> None:
@@ -74,6 +77,7 @@ class Desk:
         `known` are signed reference values, custody lists and provenance (`appraisal.signed`).
         `relay` is an oblivious relay before the worker: everything goes through it, the question for evidence too.
         `credits` is a wallet (`client.wallet`): each request takes one credit out of it.
+        `api_key` is an API key or token for a worker that has tenants; it travels inside the seal alone.
         `on_receipt` is given each answer's receipt document once it was checked, before the answer's end.
         """
         self.url = url.rstrip("/")
@@ -96,6 +100,7 @@ class Desk:
         self.verification: Verification | None = None
         self.replicas = Replicas()
         self.receipts: deque[ReceiptDocument] = deque(maxlen=KEPT_RECEIPTS)
+        self._api_key = api_key
         self._on_receipt = on_receipt
         self._clock = clock
 
@@ -105,6 +110,15 @@ class Desk:
         if not self.receipts:
             raise UsageError("there is no receipt yet", remedy="Ask something first.")
         return self.receipts[-1]
+
+    def _key(self, options: dict[str, Any]) -> str:
+        """The key for an SDK, which insists on one: what it was given, our own, or the one that is nobody's."""
+        return str(options.pop("api_key", None) or self._api_key or PLACEHOLDER)
+
+    def _headers(self) -> dict[str, str]:
+        """Of a chat completion of our own."""
+        headers = {"content-type": "application/json"}
+        return headers if self._api_key is None else headers | {"authorization": f"Bearer {self._api_key}"}
 
     def _question(self, keyset: Digest | None) -> tuple[bytes, httpx2.Request]:
         """A new nonce and the request that carries it, to the worker with `keyset` where a fleet has several."""

@@ -9,7 +9,7 @@ from __future__ import annotations
 import os
 import socket
 import threading
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any, NoReturn, Protocol
 
@@ -20,6 +20,7 @@ from strongroom.engines.wire import Frame, Kind
 from strongroom.errors import MalformedMessage, UsageError
 
 MAX_WAITING = 64
+MAX_ADAPTERS = 64
 _READ = 1 << 16
 
 
@@ -30,8 +31,11 @@ class Rejected(Exception):
 class Adapter(Protocol):
     """One library, imported before confinement."""
 
-    def load(self, model: int, settings: Mapping[str, Any], scratch: str) -> int:
-        """Load the model behind a descriptor; say how many requests run at once. Raises `UsageError` for the settings."""
+    def load(self, model: int, settings: Mapping[str, Any], scratch: str, adapters: Sequence[int] = ()) -> int:
+        """Load the model behind a descriptor; say how many requests run at once. Raises `UsageError` for the settings.
+
+        `adapters` are descriptors, too; `steering` names them by their place.
+        """
         ...
 
     def run(self, operation: str, request: Mapping[str, Any], emit: Callable[[str], bool]) -> None:
@@ -74,7 +78,7 @@ class Service:
         self._send(Kind.HELLO, 0, wire.to_json(dict(self._confined.report.outcomes)))
         reader, descriptors = wire.FrameReader(wire.FROM_WORKER), list[int]()
         while True:
-            data, received, _, _ = socket.recv_fds(self._control, _READ, 1)
+            data, received, _, _ = socket.recv_fds(self._control, _READ, 1 + MAX_ADAPTERS)
             descriptors += received
             if not data:
                 return
@@ -83,9 +87,11 @@ class Service:
 
     def _take(self, frame: Frame, descriptors: list[int]) -> None:
         if frame.kind is Kind.LOAD:
-            if len(descriptors) != 1 or self._pool is not None:
-                raise MalformedMessage("a model is handed over once, as one descriptor")
-            self._load(descriptors.pop(), wire.from_json(frame.payload))
+            settings = wire.from_json(frame.payload)
+            if len(descriptors) != 1 + settings.pop("adapters", 0) or self._pool is not None:
+                raise MalformedMessage("a model is handed over once, as one descriptor, and one for each adapter")
+            self._load(descriptors[0], settings, descriptors[1:])
+            descriptors.clear()
         elif frame.kind is Kind.CANCEL:
             if (stop := self._requests.get(frame.number)) is not None:
                 stop.set()
@@ -97,9 +103,9 @@ class Service:
             stop = self._requests[frame.number] = threading.Event()
             self._pool.submit(self._answer, frame, stop)
 
-    def _load(self, model: int, settings: Mapping[str, Any]) -> None:
+    def _load(self, model: int, settings: Mapping[str, Any], adapters: Sequence[int]) -> None:
         try:
-            slots = self._adapter.load(model, settings, self._confined.scratch)
+            slots = self._adapter.load(model, settings, self._confined.scratch, adapters)
             if self._confined.report.outcomes.get("seccomp") == ACHIEVED:
                 seccomp.refuse_sockets()  # the engine's own listener stands; nothing may open another socket from now on
         except UsageError as error:
@@ -110,7 +116,8 @@ class Service:
             self._pool = ThreadPoolExecutor(slots)
             self._send(Kind.LOADED)
         finally:
-            os.close(model)
+            for descriptor in (model, *adapters):
+                os.close(descriptor)
 
     def _answer(self, frame: Frame, stop: threading.Event) -> None:
         number = frame.number

@@ -2,24 +2,27 @@
 
 Knows: its parameters, what a request may ask, and how it reports errors. Does not know: frames, processes.
 Nothing of a request outlives it: no prompt cache between requests (the time an answer takes would tell one user what another
-asked), no cache in host memory, no slot files, no logs. `cache_prompt = 1` gives the first up, for one user's own engine.
-Not covered: adapters, several models, and the numbers of tokens, which the library tells over its own listener alone. A request is
-stopped at its next token: while a long prompt is read, and in an answer that is not streamed, there is none; the context's size bounds
-both.
+asked), no cache in host memory, no slot files, no logs. With `cache_prompt = 1` a prefix is kept in its slot for the namespace that
+the worker names (`steering`), and found by no other (`slots`). Adapters are applied to the requests that the worker names alone.
+Not covered: adapters for embeddings; several models, and the numbers of tokens, which the library tells over its own listener alone.
+A request is stopped at its next token: while a long prompt is read, and in an answer that is not streamed, there is none; the
+context's size bounds both.
 """
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import secrets
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
 import xllamacpp
 
-from strongroom.engines import forced
+from strongroom.engines import forced, steering
 from strongroom.engines.child import Rejected, problem
+from strongroom.engines.slots import Slots
 from strongroom.errors import UsageError
 
 _NUMBERS = {
@@ -66,28 +69,58 @@ class LlamaAdapter:
 
     def __init__(self) -> None:
         self._server: xllamacpp.Server | None = None
-        self._cache_prompt = self._embeddings = False
+        self._embeddings, self._adapters = False, 0
+        self._slots: Slots | None = None
 
-    def load(self, model: int, settings: Mapping[str, Any], scratch: str) -> int:
+    def load(self, model: int, settings: Mapping[str, Any], scratch: str, adapters: Sequence[int] = ()) -> int:
         checked = check_settings(settings)
-        self._cache_prompt, self._embeddings = bool(checked["cache_prompt"]), bool(checked["embeddings"])
-        self._server = xllamacpp.Server(parameters(model, checked, scratch))
+        self._embeddings, self._adapters = bool(checked["embeddings"]), len(adapters)
+        if checked["cache_prompt"]:
+            self._slots = Slots(checked["slots"])
+        self._server = xllamacpp.Server(parameters(model, checked, scratch, adapters))
         return int(checked["slots"])
 
     def run(self, operation: str, request: Mapping[str, Any], emit: Callable[[str], bool]) -> None:
         server = self._server
         if server is None:
             raise Rejected(problem(503, "no model is loaded", "server_error"))
+        steered, request = steering.take(request)
         checked = check_request(operation, request)
         if operation == "embeddings":
             emit(self._embed(server, checked))
             return
         if operation == "chat.completions" and forced.is_forced(checked):
             checked, emit = _forced(checked), forced.CallsOut(emit)
-        asked = json.dumps({**checked, "cache_prompt": self._cache_prompt})
+        with self._place(steered, checked) as place:
+            self._say(server, operation, json.dumps({**checked, **place, **self._adapted(steered)}), emit)
+
+    @contextlib.contextmanager
+    def _place(self, steered: steering.Steering, request: Mapping[str, Any]) -> Iterator[dict[str, Any]]:
+        """The members that say in which slot, and whether what lies there may be used."""
+        if self._slots is None:
+            yield {"cache_prompt": False}
+            return
+        if request.get("n", 1) != 1:  # each further answer takes a slot of the library's choice, whoever's that is
+            raise Rejected(problem(400, "with a cache, n must be 1"))
+        with self._slots.held(steered.cache_salt) as (slot, own):
+            yield {"id_slot": slot, "cache_prompt": own}
+
+    def _adapted(self, steered: steering.Steering) -> dict[str, Any]:
+        """The members that say how much of each adapter: all of one's own, nothing of the others."""
+        if steered.adapter is not None and steered.adapter >= self._adapters:
+            raise Rejected(problem(500, "there is no such adapter", "server_error"))
+        if not self._adapters:
+            return {}
+        return {"lora": [{"id": at, "scale": float(at == steered.adapter)} for at in range(self._adapters)]}
+
+    def _say(self, server: xllamacpp.Server, operation: str, asked: str, emit: Callable[[str], bool]) -> None:
+        """Raises `Rejected` for whatever the library says of a request but an answer."""
         failures: list[str] = []
+        said = False
 
         def deliver(text: str) -> bool:
+            nonlocal said
+            said = True
             if text.startswith('{"error":'):
                 failures.append(text)
                 return True
@@ -102,6 +135,8 @@ class LlamaAdapter:
             raise Rejected(problem(400, str(error))) from None
         if failures:
             raise Rejected(failures[0])
+        if not said:  # perhaps it never came to a slot
+            raise Rejected(problem(500, "the engine said nothing", "server_error"))
 
     def _embed(self, server: xllamacpp.Server, request: Mapping[str, Any]) -> str:
         """One answer for all texts. An engine that was not started for it is not asked: what it gives then means nothing."""
@@ -123,6 +158,13 @@ def _forced(request: Mapping[str, Any]) -> dict[str, Any]:
         raise Rejected(problem(400, str(error))) from None
 
 
+def _adapter(descriptor: int) -> xllamacpp.CommonAdapterLoraInfo:
+    """An adapter that is loaded and applied to nothing unless a request names it."""
+    told = xllamacpp.CommonAdapterLoraInfo()
+    told.path, told.scale = f"/proc/self/fd/{descriptor}", 0.0
+    return told
+
+
 def check_settings(settings: Mapping[str, Any]) -> dict[str, Any]:
     """All settings with their defaults. Raises `UsageError` for one that is unknown, missing or out of bounds."""
     unknown = sorted(set(settings) - set(_NUMBERS) - set(_TEXTS))
@@ -140,6 +182,8 @@ def check_settings(settings: Mapping[str, Any]) -> dict[str, Any]:
             raise UsageError(f"{name} must be given, as text")
     if checked["pooling"] not in _POOLING:
         raise UsageError(f"pooling must be one of: {', '.join(filter(None, _POOLING))}")
+    if checked["cache_prompt"] and checked["embeddings"]:
+        raise UsageError("an engine with a cache makes no embeddings: they take slots of the library's choice")
     return checked
 
 
@@ -157,11 +201,14 @@ def check_request(operation: str, request: Mapping[str, Any]) -> dict[str, Any]:
     return {name: value for name, value in request.items() if name in known}
 
 
-def parameters(model: int, settings: Mapping[str, Any], scratch: str) -> xllamacpp.CommonParams:
+def parameters(
+    model: int, settings: Mapping[str, Any], scratch: str, adapters: Sequence[int] = ()
+) -> xllamacpp.CommonParams:
     """The library's parameters for checked `settings`; `scratch` is a folder for its socket."""
     threads = settings["threads"] or len(os.sched_getaffinity(0))
     told = xllamacpp.CommonParams()
     told.model.path = f"/proc/self/fd/{model}"
+    told.lora_adapters = [_adapter(descriptor) for descriptor in adapters]
     told.model_alias = {settings["name"]}
     told.n_ctx = settings["context"] * settings["slots"]
     told.n_parallel = settings["slots"]

@@ -12,7 +12,7 @@ import asyncio
 import contextlib
 import itertools
 import socket
-from collections.abc import AsyncGenerator, Mapping
+from collections.abc import AsyncGenerator, Mapping, Sequence
 from tempfile import TemporaryDirectory
 from typing import Any, Literal
 
@@ -56,17 +56,19 @@ class EngineProcess:
         self._forget_libraries()  # the child has loaded what it needs
         return Confinement.from_report(wire.from_json(hello.payload))
 
-    async def load(self, model: int, settings: Mapping[str, str | int]) -> Confinement:
+    async def load(self, model: int, settings: Mapping[str, str | int], adapters: Sequence[int] = ()) -> Confinement:
         """Hand over a descriptor of the model (a sealed memfd; the caller may close it then) and wait until it is loaded.
 
-        `settings` are the adapter's. Raises `ConfinementUnavailable` in production where a measure is missing, `UsageError` for
+        `settings` are those of the library's adapter; `adapters` are descriptors of what is loaded beside the model, which requests
+        name by their place (`steering`). Raises `ConfinementUnavailable` in production where a measure is missing, `UsageError` for
         settings that make no sense, `EngineUnavailable` if the engine cannot load this.
         """
         confinement = await self.ready()
         if self._profile == "production":
             confinement.require()
         connection = await self._connect()
-        connection.send_with_descriptor(wire.pack(Kind.LOAD, 0, wire.to_json(dict(settings))), model)
+        told = {**settings, "adapters": len(adapters)} if adapters else dict(settings)
+        connection.send_with_descriptors(wire.pack(Kind.LOAD, 0, wire.to_json(told)), [model, *adapters])
         frame = await asyncio.shield(connection.loaded)
         if frame.kind is Kind.FAILED:
             failure = wire.from_json(frame.payload)
@@ -158,10 +160,10 @@ class _Connection(asyncio.Protocol):
         self._socket.setblocking(False)
         self._transport, _ = await self._loop.create_unix_connection(lambda: self, sock=self._socket)
 
-    def send_with_descriptor(self, frame: bytes, descriptor: int) -> None:
-        """The one frame that carries a descriptor. Nothing else was written before, so that the buffer has room."""
+    def send_with_descriptors(self, frame: bytes, descriptors: Sequence[int]) -> None:
+        """The one frame that carries descriptors. Nothing else was written before, so that the buffer has room."""
         try:
-            sent = socket.send_fds(self._socket, [frame], [descriptor])
+            sent = socket.send_fds(self._socket, [frame], list(descriptors))
         except OSError as error:
             raise EngineUnavailable(f"the model could not be handed over: {error.strerror}") from None
         if sent != len(frame):

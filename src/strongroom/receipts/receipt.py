@@ -24,16 +24,22 @@ from strongroom.records.session import ReleaseProof
 from strongroom.records.worker import Keyset
 
 SALT_BYTES = 32
+NAMESPACE_BYTES = 32
 OUTCOMES = frozenset({"complete", "cut", "failed"})
 
 
 @dataclass(frozen=True, slots=True)
 class SealedReceipt:
-    """What travels inside the sealed answer: the signed receipt, and the salt (32 bytes) that opens its commitments."""
+    """What travels inside the sealed answer: the signed receipt, and the salt (32 bytes) that opens its commitments.
+
+    `namespace` (32 bytes) names the part of the prefix cache that the answer could draw on: the same for all who share it while
+    a worker lives, and nothing that anybody could ask with. None where no cache was used.
+    """
 
     TYPE: ClassVar[str] = "strongroom/sealed-receipt/v1"
     envelope: Envelope
     salt: bytes
+    namespace: bytes | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -95,6 +101,7 @@ def verify_receipt(sealed: SealedReceipt, *, keyset: Keyset, request_sha256: byt
         raise ReceiptInvalid(f"the salt of a receipt has {SALT_BYTES} bytes, not {len(sealed.salt)}", detail="salt")
     _open_commitment(receipt.request, sealed.salt, "request", request_sha256)
     _open_commitment(receipt.response, sealed.salt, "response", response_sha256)
+    _check_cache(receipt.cache, sealed)
     return receipt
 
 
@@ -116,6 +123,15 @@ def verify_document(document: ReceiptDocument) -> Receipt:
     if receipt.lease_id != document.release.lease_id:
         raise ReceiptInvalid("this receipt is of another lease than the release", detail="lease")
     return receipt
+
+
+def _check_cache(found: bytes | None, sealed: SealedReceipt) -> None:
+    """The receipt says that a cache was used exactly if the answer names whose."""
+    if found is None and sealed.namespace is None:
+        return
+    if found is None or sealed.namespace is None or len(sealed.namespace) != NAMESPACE_BYTES:
+        raise ReceiptInvalid("this receipt does not say whose cache was used", detail="cache")
+    _open_commitment(found, sealed.salt, "cache", sealed.namespace)
 
 
 def _open_commitment(found: bytes, salt: bytes, label: str, sha256: bytes) -> None:

@@ -20,6 +20,7 @@ PAYLOAD_TYPE = "application/vnd.strongroom.receipt.v1+json"
 class Receipt:
     """One answer, job or round. `request` and `response` are commitments under a salt that only the sealed answer carries.
 
+    `cache` commits in the same way to the namespace of the prefix cache that the answer could draw on; None: no cache was used.
     `outcome` is `complete`, `cut` or `failed`; `chain` the head of the lease's chain of verdict tokens; `usage` counts.
     """
 
@@ -38,6 +39,7 @@ class Receipt:
     chain: Digest
     sequence: int
     time: int
+    cache: bytes | None = None
 
     @property
     def digest(self) -> Digest:

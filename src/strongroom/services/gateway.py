@@ -31,6 +31,8 @@ from strongroom.records.release import PURPOSE_SESSION
 from strongroom.records.session import EVIDENCE_PATH, EvidenceRequest, WorkerProof
 from strongroom.services.problems import Defects, read_body, status_of
 from strongroom.services.server import Server
+from strongroom.services.tenancy.caller import SCOPE as CALLER
+from strongroom.services.tenancy.caller import Caller
 from strongroom.worker.workload import Session
 from strongroom.workloads.inference import answers, requests
 from strongroom.workloads.inference.forms import FORMS, form_of
@@ -121,10 +123,14 @@ class Gateway:
         body = await request.body()
         form = FORMS[request.url.path]
         asked = requests.parse(body)
+        caller: Caller | None = request.scope.get(CALLER)
+        generate = self._generate if caller is None else caller.through(self._generate)
+        told = self._workload, self._session, form, asked, body, generate
+        namespace = caller.namespace if caller is not None else None
         if asked.get("stream") is True:
-            events = await self._begin(answers.stream(self._workload, self._session, form, asked, body, self._generate))
+            events = await self._begin(answers.stream(*told, namespace=namespace))
             return StreamingResponse(events, media_type="text/event-stream")
-        answer = await answers.whole(self._workload, self._session, form, asked, body, self._generate)
+        answer = await answers.whole(*told, namespace=namespace)
         return Response(answer, media_type="application/json")
 
     async def _begin(self, events: AsyncGenerator[bytes]) -> AsyncIterator[bytes]:

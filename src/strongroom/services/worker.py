@@ -93,16 +93,20 @@ async def run_worker(
     workload: Workload,
     surroundings: Surroundings,
     told: Configuration,
-    references: Sequence[str],
+    references: Sequence[str | tuple[str, PublicKey]],
     report: Callable[[State, str], None],
 ) -> None:
-    """One worker's life, until its work is done, it is told to stop (SIGTERM, SIGINT) or its lease ends. Raises what ended it."""
+    """One worker's life, until its work is done, it is told to stop (SIGTERM, SIGINT) or its lease ends. Raises what ended it.
+
+    `references` are what is opened, in the order of the statement; one that another owner signed comes with that owner's key.
+    """
     hardening = harden()
     if surroundings.profile == "production":
         hardening.require()
     report(State.STARTED, hardened(hardening))
     place = surroundings.place()
-    inputs = [Opener(*from_reference(reference), signer_public=surroundings.signer) for reference in references]
+    named = [(each, surroundings.signer) if isinstance(each, str) else each for each in references]
+    inputs = [Opener(*from_reference(reference), signer_public=signer) for reference, signer in named]
     broker = BrokerClient(surroundings.broker, fingerprint=told.broker, witnesses=quorum(told))
     worker = Worker(
         workload,

@@ -72,8 +72,12 @@ class Session:
         response_sha256: bytes,
         usage: Mapping[str, int],
         outcome: str,
+        namespace: bytes | None = None,
     ) -> SealedReceipt:
-        """Sign what was done. The salt is fresh and travels only inside the sealed answer."""
+        """Sign what was done. The salt is fresh and travels only inside the sealed answer.
+
+        `namespace` (32 bytes) names the part of a prefix cache that the answer could draw on, None where there is none.
+        """
         salt = secrets.token_bytes(SALT_BYTES)
         self.sequence += 1
         receipt = Receipt(
@@ -91,9 +95,10 @@ class Session:
             chain=self.release.chain,
             sequence=self.sequence,
             time=self.clock(),
+            cache=None if namespace is None else commitment(salt, "cache", namespace),
         )
         self.leaves.append(receipt.digest)
-        return SealedReceipt(Issuer(self.keys.receipt).issue(receipt), salt)
+        return SealedReceipt(Issuer(self.keys.receipt).issue(receipt), salt, namespace)
 
 
 def sha256(data: bytes) -> bytes:

@@ -28,11 +28,19 @@ def test_a_setting_that_is_unknown_or_out_of_bounds_is_refused(wrong: dict[str, 
         check_settings({"name": "small"} | wrong)
 
 
-@pytest.mark.parametrize("member", ["id_slot", "cache_prompt", "slot_id", "lora", "return_tokens", "n_keep", ""])
+@pytest.mark.parametrize(
+    "member", ["id_slot", "cache_prompt", "slot_id", "lora", "cache_salt", "strongroom", "return_tokens", "n_keep", ""]
+)
 def test_a_member_that_steers_the_engine_itself_is_rejected(member: str):
     with pytest.raises(Rejected) as rejection:
         check_request("chat.completions", {"messages": [], member: 1})
     assert json.loads(str(rejection.value))["error"]["code"] == 400
+
+
+def test_a_cache_and_embeddings_exclude_each_other():
+    assert check_settings({"name": "small", "cache_prompt": 1})["cache_prompt"] == 1
+    with pytest.raises(UsageError, match="cache"):
+        check_settings({"name": "small", "cache_prompt": 1, "embeddings": 1})
 
 
 def test_a_long_unknown_name_is_not_repeated_in_full():

@@ -1,6 +1,7 @@
 """The process around an engine, with a child that needs no model but is confined like the real one."""
 
 import asyncio
+import json
 import os
 import signal
 import threading
@@ -57,6 +58,18 @@ def test_requests_run_side_by_side_and_each_gets_its_own_answer():
         async with loaded() as engine:
             answers = await asyncio.gather(*(collect(engine, "count", to=length) for length in range(12)))
             assert answers == [[str(number).encode() for number in range(length)] for length in range(12)]
+
+    asyncio.run(story())
+
+
+def test_adapters_are_handed_over_beside_the_model_in_their_order():
+    async def story() -> None:
+        async with spawned() as engine:
+            descriptors = [memory(content) for content in (b"model", b"first", b"second")]
+            await engine.load(descriptors[0], {}, descriptors[1:])
+            for descriptor in descriptors:
+                os.close(descriptor)
+            assert [json.loads(said) for said in await collect(engine, "adapters")] == [["first", "second"]]
 
     asyncio.run(story())
 

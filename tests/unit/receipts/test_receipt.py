@@ -113,6 +113,34 @@ def test_a_short_salt_is_refused_although_hmac_takes_it_for_the_same():
         check(sealed(receipt, salt=salt[:31]))
 
 
+def cached(*, committed: bytes | None = SALT, told: bytes | None = SALT) -> SealedReceipt:
+    """A receipt that commits to one namespace, with an answer that names another."""
+    cache = None if committed is None else commitment(SALT, "cache", committed)
+    return SealedReceipt(Issuer(KEY).issue(dataclasses.replace(RECEIPT, cache=cache)), SALT, told)
+
+
+def test_a_receipt_says_whose_cache_was_used_and_the_answer_opens_it():
+    assert check(codec.decode(SealedReceipt, codec.encode(cached()))).cache == commitment(SALT, "cache", SALT)
+    assert check(cached(committed=None, told=None)).cache is None
+
+
+@pytest.mark.parametrize(
+    "wrong",
+    [
+        {"told": None},
+        {"committed": None},
+        {"told": bytes(32)},
+        {"committed": SALT[:31], "told": SALT[:31]},
+        {"committed": b"", "told": b""},
+    ],
+    ids=str,
+)
+def test_a_receipt_that_does_not_say_whose_cache_was_used_is_refused(wrong: dict[str, bytes | None]):
+    with pytest.raises(ReceiptInvalid) as refusal:
+        check(cached(**wrong))
+    assert refusal.value.detail == "cache"
+
+
 def test_a_receipt_of_another_worker_is_refused():
     forged = SealedReceipt(Issuer(OTHER).issue(RECEIPT), SALT)
     with pytest.raises(ReceiptInvalid):

@@ -29,9 +29,19 @@ ENDING_BUCKET = 4096
 
 
 async def whole(
-    workload: InferenceWorkload, session: Session, form: Form, asked: dict[str, Any], body: bytes, generate: Generate
+    workload: InferenceWorkload,
+    session: Session,
+    form: Form,
+    asked: dict[str, Any],
+    body: bytes,
+    generate: Generate,
+    *,
+    namespace: bytes | None = None,
 ) -> bytes:
-    """One JSON document with its receipt inside. Raises what the engine raised; then there is no answer to commit to."""
+    """One JSON document with its receipt inside. Raises what the engine raised; then there is no answer to commit to.
+
+    `namespace` as in `Session.receipt`.
+    """
     request = form.translate(asked)
     chunks = [chunk async for chunk in generate(form.operation, request)]
     if len(chunks) != 1:
@@ -43,6 +53,7 @@ async def whole(
         response_sha256=sha256(answer),
         usage=usage_of(chunks[0]),
         outcome="complete",
+        namespace=namespace,
     )
     return padding.pad_json(completion.append_to_json(answer, codec.encode(receipt)), workload.pacing.bucket)
 
@@ -56,6 +67,7 @@ async def stream(
     generate: Generate,
     *,
     quiet: float = QUIET_SECONDS,
+    namespace: bytes | None = None,
 ) -> AsyncGenerator[bytes]:
     """Events, each padded so that its length tells nothing, then the form's own end, then the receipt.
 
@@ -81,6 +93,7 @@ async def stream(
             response_sha256=hasher.digest(),
             usage=usage,
             outcome=outcome,
+            namespace=namespace,
         )
         return padding.pad_event(completion.sse_trailer(codec.encode(sealed)), workload.pacing.bucket)
 

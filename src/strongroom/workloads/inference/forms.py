@@ -12,13 +12,19 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any, Protocol
 
+from strongroom.engines import steering
 from strongroom.errors import StrongroomError
 from strongroom.workloads.inference import chat, faults, messages, requests, responses
 
 BROKEN = 500
 """The status that an answer which broke off would have had."""
 DONE = b"data: [DONE]\n\n"
-_STEERING = frozenset({"id_slot", "cache_prompt", "model", "timings_per_token", "return_tokens", "slot_id"})
+_STEERING = frozenset(
+    {
+        *("id_slot", "cache_prompt", "cache_salt", "lora", "model", "timings_per_token", "return_tokens", "slot_id"),
+        steering.MEMBER,
+    }
+)
 """Members that steer the engine itself; a client has no say in these. The model is the one that is served."""
 
 

@@ -11,6 +11,7 @@ import math
 from collections.abc import Iterable, Mapping
 from typing import Any, NoReturn
 
+from strongroom.channel import credential
 from strongroom.channel.credit import MEMBER as CREDIT
 from strongroom.errors import MalformedMessage, UsageError
 
@@ -18,10 +19,11 @@ MAX_REQUEST = 8 * 1024 * 1024
 MAX_DEPTH = 64
 """How deep lists and objects may nest: an engine's own readers of schemas call themselves for each level."""
 _LONGEST_NAME = 40
+_OURS = frozenset({CREDIT, credential.MEMBER, credential.CACHE_MEMBER})
 
 
 def parse(body: bytes) -> dict[str, Any]:
-    """A request's JSON object, without what paid for it.
+    """A request's JSON object, without what paid for it and who asks.
 
     Raises `MalformedMessage` for anything that RFC 8259 or a limit of this module rules out.
     """
@@ -35,7 +37,7 @@ def parse(body: bytes) -> dict[str, Any]:
         raise MalformedMessage("the request is not a JSON object", remedy="Send a JSON object.")
     if body.count(b"[") + body.count(b"{") > MAX_DEPTH:
         _bound_depth(request)
-    return {name: member for name, member in request.items() if name != CREDIT}
+    return {name: member for name, member in request.items() if name not in _OURS}
 
 
 def invalid(where: str, what: str) -> UsageError:

@@ -1,8 +1,8 @@
 """Inference as a workload of a worker.
 
-Knows: that a model artifact holds one file an engine can load, and how an engine is fed. Does not know: HTTP (`services.gateway`
-is the `front`), evidence, leases.
-Not covered: several models in one worker, adapters; one model file.
+Knows: that a model artifact, and each adapter's, holds one file an engine can load, and how an engine is fed. Does not know: HTTP
+(`services.gateway` is the `front`), evidence, leases, whose an adapter is.
+Not covered: several models in one worker.
 """
 
 from __future__ import annotations
@@ -47,7 +47,8 @@ class InferenceWorkload:
         self.slots, self.queue = slots, queue
         self.pacing = pacing if pacing is not None else Pacing()
         self._front = front
-        self._lock, self._wiped, self._descriptor = threading.Lock(), False, -1
+        self._lock, self._wiped = threading.Lock(), False
+        self._descriptors: list[int] = []
 
     @property
     def model(self) -> str:
@@ -58,14 +59,19 @@ class InferenceWorkload:
         self.engine.spawn()
 
     async def open(self, artifacts: Sequence[OpenedArtifact]) -> str:
-        path, artifact = find_model(artifacts)
         try:
-            await asyncio.to_thread(self._take, artifact, path)
-            confinement = await self.engine.load(self._descriptor, self.settings)
+            for each in artifacts:  # the model, then its adapters
+                path, artifact = find_model([each])
+                await asyncio.to_thread(self._take, artifact, path)
+            model, *adapters = self._descriptors
+            confinement = await (
+                self.engine.load(model, self.settings, adapters) if adapters else self.engine.load(model, self.settings)
+            )
         finally:
             self._let_go()  # the engine has its own; the last one to close it frees the plaintext
         missing = "; ".join(f"{name}: {reason}" for name, reason in confinement.missing.items())
-        return f"the model is in memory, its engine confined{f', but for {missing}' if missing else ''}"
+        beside = f" with {len(adapters)} adapters" if adapters else ""
+        return f"the model is in memory{beside}, its engine confined{f', but for {missing}' if missing else ''}"
 
     async def run(self, session: Session) -> None:
         serving = asyncio.ensure_future(self._front(self, session))
@@ -91,9 +97,11 @@ class InferenceWorkload:
         """Decrypt on a thread. Nobody can stop a thread, so it looks for itself whether it was wiped meanwhile."""
         descriptor = artifact.into_memfd(path, progress=self._go_on)
         with self._lock:
-            self._descriptor, late = (-1, descriptor) if self._wiped else (descriptor, -1)
-        if late >= 0:
-            os.close(late)
+            late = self._wiped
+            if not late:
+                self._descriptors.append(descriptor)
+        if late:
+            os.close(descriptor)
             self._go_on(0, 0)
 
     def _go_on(self, _done: int, _total: int) -> None:
@@ -102,8 +110,8 @@ class InferenceWorkload:
 
     def _let_go(self) -> None:
         with self._lock:
-            descriptor, self._descriptor = self._descriptor, -1
-        if descriptor >= 0:
+            descriptors, self._descriptors = self._descriptors, []
+        for descriptor in descriptors:
             os.close(descriptor)
 
 

@@ -7,7 +7,7 @@ import os
 import signal
 import socket
 import threading
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from strongroom.engines import child
@@ -16,11 +16,12 @@ from strongroom.errors import UsageError
 
 
 class FakeAdapter:
-    def load(self, model: int, settings: Mapping[str, Any], scratch: str) -> int:  # noqa: ARG002  # the port
+    def load(self, model: int, settings: Mapping[str, Any], scratch: str, adapters: Sequence[int] = ()) -> int:  # noqa: ARG002  # the port
         if "odd" in settings:
             raise UsageError("odd settings")
         if os.pread(model, 5, 0) != b"model":
             raise RuntimeError("secret words that must not travel")
+        self._adapters = [os.pread(descriptor, 64, 0).decode() for descriptor in adapters]
         self._stopped = threading.Event()
         return 4
 
@@ -34,6 +35,8 @@ class FakeAdapter:
             self._stopped.set()
         elif operation == "was-stopped":
             emit(json.dumps(self._stopped.wait(20)))
+        elif operation == "adapters":
+            emit(json.dumps(self._adapters))
         elif operation == "reject":
             raise child.Rejected(child.problem(422, "no", "odd_error"))
         elif operation == "break":
