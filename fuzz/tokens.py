@@ -9,11 +9,13 @@ with instrumented():
 
     from strongroom.appraisal import ear
     from strongroom.crypto.jose import verify_token
+    from strongroom.crypto.signatures import fingerprint
     from strongroom.errors import StrongroomError
     from strongroom.records.verdict import Level, Verdict, passed
     from strongroom.release.owners import check_request, sign_request
 
 REQUEST = {"broker": samples.IMAGE, "method": "GET", "path": "/v1/keys", "body": b"", "now": samples.NOW}
+KNOWN = {fingerprint(samples.P256.public_key()): samples.P256.public_key()}
 
 
 def one(data: bytes) -> None:
@@ -23,7 +25,7 @@ def one(data: bytes) -> None:
     with suppress(StrongroomError):
         ear.from_token(text, samples.P384.public_key())
     with suppress(StrongroomError):
-        check_request(text, [samples.P256.public_key()], **REQUEST)  # type: ignore[arg-type]
+        check_request(text, KNOWN, **REQUEST)  # type: ignore[arg-type]
 
 
 def seeds() -> list[bytes]:
