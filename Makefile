@@ -6,9 +6,10 @@ BIN    := $(VENV)/bin
 PIP    := $(PYTHON) -m pip --disable-pip-version-check --python $(BIN)/python
 WORKERS ?= 2
 FUZZ_SECONDS ?= 60
+SOAK_SECONDS ?= 600
 
 .DEFAULT_GOAL := help
-.PHONY: help demo serve test test-ml check unit faults fuzz bench reference wheel lock clean
+.PHONY: help demo serve test test-ml check unit faults fuzz soak bench reference wheel lock clean
 
 help:  ## this list
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):[^#]*## /  make \1\t/' | expand -t 20
@@ -38,6 +39,9 @@ faults: $(VENV)/.test  ## what takes minutes: the broker killed 200 times under 
 
 fuzz: $(VENV)/.fuzz  ## every fuzz target for FUZZ_SECONDS (60), until one finds something
 	$(BIN)/python fuzz/every.py -max_total_time=$(FUZZ_SECONDS)
+
+soak: $(VENV)/.test  ## 64 streams for SOAK_SECONDS (600), the engine killed each minute: no wrong answer, none without its end
+	PYTHONPATH=tests/shared $(BIN)/python -m soak --seconds $(SOAK_SECONDS)
 
 bench: $(VENV)/.demo  ## the figures of this machine, as ratios to a named baseline
 	$(BIN)/strongroom bench inference

@@ -4,7 +4,7 @@
     errors.md     every error: code, exit code, meaning, remedy
     checks.md     every check of a verdict, as an appraisal of simulated evidence lists them
     schemas/      a JSON Schema of each record that travels
-    openapi/      the broker's HTTP API
+    openapi/      the HTTP APIs of the broker and of the gateway
 
 Knows: where these facts stand in the code. Does not know: any other page. `tests/docs` holds the pages against `pages()`.
 """
@@ -29,7 +29,7 @@ from strongroom.records.release import PURPOSE_SESSION
 from strongroom.records.travelling import TRAVELLING
 from strongroom.records.verdict import Check
 from strongroom.records.worker import Configuration, Statement
-from strongroom.services import openapi
+from strongroom.services import gateway_openapi, openapi
 from strongroom.tee.anchors import installation_anchor
 from strongroom.worker.attester import Attester
 from strongroom.worker.keys import WorkerKeys
@@ -111,6 +111,7 @@ def pages() -> dict[str, str]:
     """Every generated file below docs/reference, by its relative path."""
     found = {"cli.md": cli_page(), "errors.md": errors_page(), "checks.md": checks_page(), "interop.md": interop_page()}
     found["openapi/broker.json"] = json.dumps(openapi.description(), indent=2, ensure_ascii=False) + "\n"
+    found["openapi/gateway.json"] = json.dumps(gateway_openapi.description(), indent=2, ensure_ascii=False) + "\n"
     return found | {f"schemas/{name}.json": schema_file(kind) for name, kind in TRAVELLING.items()}
 
 

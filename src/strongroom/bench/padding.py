@@ -115,7 +115,7 @@ def figures_of(answers: Sequence[Answer]) -> list[Figure]:
     """The figures of every setting beside the bare stream's. Exact for the record they are of: their intervals are points."""
     found = []
     for pacing in (None, *SETTINGS):
-        name = "bare" if pacing is None else f"{pacing.bucket}b.{pacing.flush_ms}ms"
+        name = "bare" if pacing is None else _name(pacing)
         judged = pacing == Pacing()  # what a worker does unless told otherwise
         seen = leak(answers, pacing)
         for part, value, unit, goal in (
@@ -130,6 +130,15 @@ def figures_of(answers: Sequence[Answer]) -> list[Figure]:
                 Figure(f"padding.{name}.{part}", point, unit, "the bare stream, sealed", goal, runs, (point, point))
             )
     return found
+
+
+def is_of(one: Figure, pacing: Pacing) -> bool:
+    """Whether a figure is of this setting."""
+    return one.id.startswith(f"padding.{_name(pacing)}.")
+
+
+def _name(pacing: Pacing) -> str:
+    return f"{pacing.bucket}b.{pacing.flush_ms}ms"
 
 
 def padding(model: Path, *, tokens: int, progress: Progress) -> list[Figure]:

@@ -85,6 +85,8 @@ class FrameSealer:
 
     def seal(self, content: bytes, *, final: bool = False) -> bytes:
         """`content` as frames of at most MAX_CONTENT bytes each; nothing for nothing, unless it is the end."""
+        if 0 < len(content) <= MAX_CONTENT:
+            return self._seal_one(content, final=final)
         parts = [content[i : i + MAX_CONTENT] for i in range(0, len(content), MAX_CONTENT)]
         if final and not parts:
             parts = [b""]

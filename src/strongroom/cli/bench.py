@@ -59,6 +59,7 @@ def bench_command(
         "machine": figures.machine(),
         "date": dt.datetime.now(dt.UTC).date().isoformat(),
         "figures": [figure.as_json() for figure in found],
+        **({"skipped": skipped} if (skipped := _skipped(name)) else {}),
     }
     if save is not None:
         output.write_file(save / f"{name}-{document['date']}.json", json.dumps(document, indent=2).encode() + b"\n")
@@ -73,6 +74,8 @@ def bench_command(
                 for f in found
             ],
         )  # fmt: skip
+        for missing in skipped:
+            click.echo(f"skipped: {missing}")
     if any(figure.verdict != "met" for figure in found):
         raise click.exceptions.Exit(1)
 
@@ -84,10 +87,23 @@ def _broker(pairs: int, progress: output.Progress) -> list[Figure]:
 
 
 def _inference(model: Path | None, pairs: int, tokens: int, progress: output.Progress) -> list[Figure]:
-    from strongroom.bench.inference import inference
+    """The same stream against the engine's own server; the gateway's processor time; what lengths and times tell."""
+    from strongroom.bench import inference, padding, streams
+    from strongroom.channel.pacing import Pacing
     from strongroom.demo.model import fetch_model
 
-    return inference(model or fetch_model(), pairs=pairs, tokens=tokens, progress=progress)
+    found = model or fetch_model()
+    return [
+        *inference.inference(found, pairs=pairs, tokens=tokens, progress=progress),
+        *streams.streams(runs=max(5, pairs // 4), progress=progress),
+        *(each for each in padding.padding(found, tokens=tokens, progress=progress) if padding.is_of(each, Pacing())),
+    ]
+
+
+def _skipped(name: str) -> list[str]:
+    from strongroom.bench import inference
+
+    return inference.skipped() if name == "inference" else []
 
 
 def _open(pairs: int, size: int, progress: output.Progress) -> list[Figure]:

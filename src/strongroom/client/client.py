@@ -22,7 +22,13 @@ from strongroom.client.network import Network
 from strongroom.client.paying import AsyncPayingTransport, PayingTransport
 from strongroom.client.resending import AsyncResending, Resending
 from strongroom.client.verification import Verification
-from strongroom.errors import MalformedMessage, ServiceUnavailable, UsageError
+from strongroom.errors import (
+    EngineUnavailable,
+    MalformedMessage,
+    ServiceUnavailable,
+    StrongroomError,
+    UsageError,
+)
 from strongroom.records import codec
 from strongroom.records.digest import Digest
 from strongroom.records.fleet import FLEET_PATH, FleetRecord
@@ -138,9 +144,14 @@ class Client(Desk):
             ) as answer,
         ):
             chat.require_ok(answer.status_code, b"" if answer.is_success else answer.read())
-            lines = chat.Lines()
-            for data in answer.iter_bytes():
-                yield from lines.feed(data)
+            lines, pieces = chat.Lines(), answer.iter_bytes()
+            try:
+                for data in pieces:
+                    yield from lines.feed(data)
+            except EngineUnavailable:
+                with contextlib.suppress(StrongroomError):
+                    list(pieces)  # what the engine failed at has its receipt, too
+                raise
 
 
 class AsyncClient(Desk):
@@ -248,10 +259,15 @@ class AsyncClient(Desk):
                 http.stream("POST", self.url + chat.PATH, content=body, headers=self._headers()) as answer,
             ):
                 chat.require_ok(answer.status_code, b"" if answer.is_success else await answer.aread())
-                lines = chat.Lines()
-                async for data in answer.aiter_bytes():
-                    for piece in lines.feed(data):
-                        yield piece
+                lines, pieces = chat.Lines(), answer.aiter_bytes()
+                try:
+                    async for data in pieces:
+                        for piece in lines.feed(data):
+                            yield piece
+                except EngineUnavailable:
+                    with contextlib.suppress(StrongroomError):
+                        _ = [data async for data in pieces]
+                    raise
 
 
 class _Bounded:

@@ -3,11 +3,13 @@
 | what happened | was it read? | then |
 |---|---|---|
 | another TLS key, 422: other keys than were verified | no | verify again, send again, once |
+| a refusal in words that no worker uses: a 422 that somebody rewrote, perhaps | no | the same, if another keyset is proved then |
 | 503 or 429 from whoever stands before the worker, or sealed 503 from the worker | no | another worker of the fleet, if there is one |
 | the connection broke before the answer began, 502 | nobody knows | the same worker, once, with the same identity: it answers it once |
 | anything else, or any failure after that | | the error is the caller's |
 
-The identity is random, sealed, and the same for each sending (`channel.once`); no other worker is asked where one might have read it.
+A worker that was away is verified anew before the next request. The identity is random, sealed, and the same for each sending
+(`channel.once`); no other worker is asked where one might have read it.
 
 Knows: the rules. Does not know: how workers are verified (`client`), what is asked.
 Not covered: an answer that has begun; it ends with its receipt or with an error. Where a wallet pays, nothing is sent twice on a doubt.
@@ -23,7 +25,7 @@ import httpx2
 
 from strongroom.channel.once import IDENTITY_BYTES, REQUEST_HEADER
 from strongroom.client.verification import Verification
-from strongroom.errors import ChannelKeyMismatch, ServiceUnavailable, StrongroomError, WorkerBusy
+from strongroom.errors import ChannelKeyMismatch, ChannelRefused, ServiceUnavailable, StrongroomError, WorkerBusy
 from strongroom.records.digest import Digest
 
 if TYPE_CHECKING:
@@ -64,7 +66,7 @@ class Sendings:
         self._count += 1
         if self._count >= SENDINGS or self._unsure:
             raise error
-        if isinstance(error, ChannelKeyMismatch) and not self._reverified:
+        if _may_be_other_keys(error) and not self._reverified:
             self._reverified = True
             return Next.VERIFY
         if isinstance(error, WorkerBusy):
@@ -99,10 +101,12 @@ class Resending(httpx2.BaseTransport):
             try:
                 answer = self._client.transport(used).handle_request(sendings.request)
             except (StrongroomError, httpx2.TransportError) as error:
-                then = sendings.again(error, used)
+                then = _again(self._client, sendings, error, used)
                 if then is Next.VERIFY:
                     self._client.drop(used)
-                    used = self._client.current()
+                    used, before = self._client.current(), used
+                    if not _is_worth(error, before, used):
+                        raise
                 elif then is Next.ELSEWHERE:
                     other = self._elsewhere(sendings)
                     if other is None:
@@ -146,10 +150,12 @@ class AsyncResending(httpx2.AsyncBaseTransport):
             try:
                 answer = await (await self._client.transport(used)).handle_async_request(sendings.request)
             except (StrongroomError, httpx2.TransportError) as error:
-                then = sendings.again(error, used)
+                then = _again(self._client, sendings, error, used)
                 if then is Next.VERIFY:
                     self._client.drop(used)
-                    used = await self._client.current()
+                    used, before = await self._client.current(), used
+                    if not _is_worth(error, before, used):
+                        raise
                 elif then is Next.ELSEWHERE:
                     other = await self._elsewhere(sendings)
                     if other is None:
@@ -176,6 +182,25 @@ class AsyncResending(httpx2.AsyncBaseTransport):
             except StrongroomError:
                 sendings.left.add(keyset)
         return None
+
+
+def _again(client: Client | AsyncClient, sendings: Sendings, error: Exception, used: Verification) -> Next:
+    """What follows; a worker that was away is verified anew before the next request."""
+    try:
+        return sendings.again(error, used)
+    except ServiceUnavailable:
+        if not isinstance(error, WorkerBusy):
+            client.drop(used)
+        raise
+
+
+def _may_be_other_keys(error: Exception) -> bool:
+    """Said by the worker, or made of that by somebody on the way."""
+    return isinstance(error, ChannelKeyMismatch) or type(error) is ChannelRefused
+
+
+def _is_worth(error: Exception, before: Verification, now: Verification) -> bool:
+    return isinstance(error, ChannelKeyMismatch) or before.keyset.digest != now.keyset.digest
 
 
 def _identified(request: httpx2.Request) -> httpx2.Request:

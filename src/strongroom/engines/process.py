@@ -18,6 +18,7 @@ from typing import Any, Literal
 
 from strongroom.engines import wire
 from strongroom.engines.confine import Confinement
+from strongroom.engines.inbox import Inbox
 from strongroom.engines.openmp import folder_with_openmp
 from strongroom.engines.port import RequestRejected
 from strongroom.engines.spawn import Child, spawn_child
@@ -144,7 +145,7 @@ class _Connection(asyncio.Protocol):
         self._child = child
         self._loop = asyncio.get_running_loop()
         self._reader = wire.FrameReader(wire.FROM_ENGINE)
-        self._streams: dict[int, asyncio.Queue[Frame | None]] = {}
+        self._streams: dict[int, Inbox[Frame | None]] = {}
         self._transport: asyncio.Transport | None = None
         self.hello: asyncio.Future[Frame] = self._loop.create_future()
         self.loaded: asyncio.Future[Frame] = self._loop.create_future()
@@ -169,9 +170,9 @@ class _Connection(asyncio.Protocol):
         if sent != len(frame):
             raise EngineUnavailable("the model could not be handed over in one piece")
 
-    def ask(self, number: int, frame: bytes) -> asyncio.Queue[Frame | None]:
+    def ask(self, number: int, frame: bytes) -> Inbox[Frame | None]:
         """Send a request; its frames arrive in the queue, and None if the engine ends."""
-        frames = self._streams[number] = asyncio.Queue[Frame | None]()
+        frames = self._streams[number] = Inbox[Frame | None]()
         self._write(frame)
         return frames
 

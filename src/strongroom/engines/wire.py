@@ -32,6 +32,7 @@ class Kind(enum.IntEnum):
     FAILED = 20
 
 
+_KINDS = {int(kind): kind for kind in Kind}
 FROM_WORKER = frozenset({Kind.LOAD, Kind.GENERATE, Kind.CANCEL})
 FROM_ENGINE = frozenset(Kind) - FROM_WORKER
 
@@ -89,7 +90,7 @@ class FrameReader:
             end = at + _HEADER.size + length
             if len(self._waiting) < end:
                 break
-            frames.append(Frame(Kind(kind), number, bytes(self._waiting[at + _HEADER.size : end])))
+            frames.append(Frame(_KINDS[kind], number, bytes(self._waiting[at + _HEADER.size : end])))
             at = end
         del self._waiting[:at]
         return frames

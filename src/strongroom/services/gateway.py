@@ -72,7 +72,7 @@ class Gateway:
         self._waiting = self._asking = self._under_way = 0
         self._proving = asyncio.Semaphore(MAX_PROVING)
         self._quotes = Bucket(EVIDENCE_PER_SECOND, clock)
-        routes = [
+        self.routes = [
             Route("/healthz", self.health),
             Route("/v1/models", self.models),
             Route("/v1/models/{name:path}", self.model),
@@ -80,7 +80,7 @@ class Gateway:
             *(Route(path, self.answer, methods=["POST"]) for path in FORMS),
         ]
         handlers: dict[Any, Any] = {StrongroomError: _refusal, Busy: _busy, HTTPException: _nothing_there}
-        inner: ASGIApp = Starlette(routes=routes, exception_handlers=handlers)
+        inner: ASGIApp = Starlette(routes=self.routes, exception_handlers=handlers)
         inner = Once(within(inner) if within is not None else inner)
         keys = session.keys
         sealed = SealedMiddleware(inner, keys.channel_v2, keys.keyset.digest, bucket=workload.pacing.bucket)
@@ -127,7 +127,7 @@ class Gateway:
         generate = self._generate if caller is None else caller.through(self._generate)
         told = self._workload, self._session, form, asked, body, generate
         namespace = caller.namespace if caller is not None else None
-        if asked.get("stream") is True:
+        if requests.streams(asked):
             events = await self._begin(answers.stream(*told, namespace=namespace))
             return StreamingResponse(events, media_type="text/event-stream")
         answer = await answers.whole(*told, namespace=namespace)

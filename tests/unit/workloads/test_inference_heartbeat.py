@@ -5,6 +5,7 @@ from contextlib import aclosing
 import pytest
 
 from strongroom.errors import EngineUnavailable
+from strongroom.workloads.inference import heartbeat
 from strongroom.workloads.inference.heartbeat import with_heartbeats
 
 NEVER = 60.0
@@ -63,3 +64,25 @@ def test_whoever_stops_listening_ends_the_source():
         assert ended.is_set()
 
     asyncio.run(story())
+
+
+def test_what_a_slow_reader_does_not_take_waits_up_to_a_bound():
+    async def story() -> tuple[int, list[bytes | None]]:
+        made = 0
+
+        async def source():
+            nonlocal made
+            for number in range(3 * heartbeat.MAX_WAITING):
+                made += 1
+                yield b"%d" % number
+
+        beats = heartbeat.with_heartbeats(source(), 60)
+        first = await anext(beats)
+        for _ in range(4 * heartbeat.MAX_WAITING):
+            await asyncio.sleep(0)
+        ahead = made
+        return ahead, [first, *[piece async for piece in beats]]
+
+    ahead, pieces = asyncio.run(story())
+    assert ahead <= heartbeat.MAX_WAITING + 1
+    assert pieces == [b"%d" % number for number in range(3 * heartbeat.MAX_WAITING)]

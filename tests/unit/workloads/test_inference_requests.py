@@ -108,3 +108,18 @@ def test_what_openai_and_anthropic_keep_books_with_is_taken_and_left_out():
     assert responses.translate(asked) == {"messages": SAY}
     asked = {**TALK["/v1/messages"], "model": "m", "metadata": {"user_id": "u"}, "thinking": {"type": "disabled"}}
     assert messages.translate(asked) == {"messages": SAY, "max_tokens": 1}
+
+
+@pytest.mark.parametrize("value", ["yes", 1, [], {}])
+def test_a_wish_for_events_is_yes_or_no(value):
+    assert requests.streams({"stream": True})
+    assert not requests.streams({"stream": None})
+    assert not requests.streams({})
+    with pytest.raises(UsageError, match="stream must be"):
+        requests.streams({"stream": value})
+
+
+@pytest.mark.parametrize("limit", [0, -1, 1.5, True, "9"])
+def test_a_response_of_no_length_is_refused_and_not_taken_for_one_without_end(limit):
+    with pytest.raises(UsageError, match="max_output_tokens must be"):
+        responses.translate({"input": "x", "max_output_tokens": limit})

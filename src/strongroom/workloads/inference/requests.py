@@ -40,6 +40,13 @@ def parse(body: bytes) -> dict[str, Any]:
     return {name: member for name, member in request.items() if name not in _OURS}
 
 
+def streams(asked: Mapping[str, Any]) -> bool:
+    """Whether the answer is wanted in events. Raises `UsageError` for what is neither yes nor no."""
+    if not isinstance(asked.get("stream"), bool | None):
+        raise invalid("stream", "must be true or false")
+    return asked.get("stream") is True
+
+
 def invalid(where: str, what: str) -> UsageError:
     """What is wrong with a member; `where` is its path and `what` our own words, so that no content gets into either."""
     return UsageError(f"{where} {what}", remedy="Change the request.", detail=where)

@@ -33,8 +33,11 @@ def translate(asked: dict[str, Any]) -> dict[str, Any]:
     only(asked, (*_SAME, *_IGNORED, *_OWN))
     _stateless(asked)
     request: dict[str, Any] = {name: asked[name] for name in _SAME if asked.get(name) is not None}
-    if asked.get("max_output_tokens") is not None:
-        request["max_tokens"] = asked["max_output_tokens"]
+    limit = asked.get("max_output_tokens")
+    if limit is not None:
+        if type(limit) is not int or limit < 1:
+            raise invalid("max_output_tokens", "must be a whole number from 1")  # engines take less for "without end"
+        request["max_tokens"] = limit
     talk: list[dict[str, Any]] = []
     if asked.get("instructions") is not None:
         talk.append({"role": "system", "content": text(asked["instructions"], "instructions")})
