@@ -3,6 +3,7 @@
     cli.md        every command, as `--help` prints it
     errors.md     every error: code, exit code, meaning, remedy
     checks.md     every check of a verdict, as an appraisal of simulated evidence lists them
+    metrics.md    every metric, line of the log and attribute of a span, with what may stand in it
     schemas/      a JSON Schema of each record that travels
     openapi/      the HTTP APIs of the broker and of the gateway
 
@@ -15,7 +16,7 @@ import ast
 import json
 import re
 import tempfile
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 
 import click
@@ -23,6 +24,7 @@ import click
 from strongroom import errors
 from strongroom.appraisal import appraise, explain, policies
 from strongroom.cli.main import COMMANDS, strongroom
+from strongroom.observe import table
 from strongroom.records import schema
 from strongroom.records.digest import digest_bytes
 from strongroom.records.release import PURPOSE_SESSION
@@ -112,6 +114,7 @@ def pages() -> dict[str, str]:
     found = {"cli.md": cli_page(), "errors.md": errors_page(), "checks.md": checks_page(), "interop.md": interop_page()}
     found["openapi/broker.json"] = json.dumps(openapi.description(), indent=2, ensure_ascii=False) + "\n"
     found["openapi/gateway.json"] = json.dumps(gateway_openapi.description(), indent=2, ensure_ascii=False) + "\n"
+    found["metrics.md"] = metrics_page()
     return found | {f"schemas/{name}.json": schema_file(kind) for name, kind in TRAVELLING.items()}
 
 
@@ -260,6 +263,63 @@ def appraised_checks() -> tuple[Check, ...]:
         anchor = installation_anchor("tdx", installation.root_pem)
     verdict = appraise(bundle, policy=policy, anchors=[anchor], nonce=nonce, purpose=PURPOSE_SESSION, now=now)
     return verdict.checks
+
+
+METRICS_INTRODUCTION = """# What may be seen of a worker
+
+<!-- Written by docs/generate.py; do not edit. -->
+
+All of it: what is not on this page cannot be counted, exported or logged by a worker. A value outside of its set is dropped and counted
+(`strongroom_dropped_total`). [How to watch a worker](../how-to/watch-a-worker.md).
+
+## Metrics
+
+| metric | kind | labels | buckets, rounding | what |
+|---|---|---|---|---|
+"""
+
+
+def metrics_page() -> str:
+    """The table of all that may be observed."""
+    rows = [
+        f"| `{metric.name}` | {metric.kind} | {_code(metric.labels)} | {_coarseness(metric)} | {metric.help} |\n"
+        for metric in table.METRICS.values()
+    ]
+    labels = [
+        f"| `{name}` | {'the names that the worker was started with, `other`' if allowed is None else _code(sorted(allowed))} |\n"
+        for name, allowed in table.LABELS.items()
+    ]
+    attributes = [f"| `{name}` | {value} |\n" for name, value in table.SPAN_ATTRIBUTES.items()]
+    lines = [
+        f"| `{name}` | {_code(event.fields)} | {event.meaning} |\n" for name, event in sorted(table.EVENTS.items())
+    ]
+    fields = [f"| `{name}` | {meaning} |\n" for name, (_, meaning) in table.FIELDS.items()]
+    return "".join(
+        (
+            METRICS_INTRODUCTION,
+            *rows,
+            "\n| label | values |\n|---|---|\n",
+            *labels,
+            "\n## Spans\n\nOne for each request to the model. It begins at a whole second and lasts to an edge of a bucket of",
+            " `strongroom_duration_seconds`.\nIts ids are random; no context of a client's goes into it.\n\n",
+            "| attribute | value |\n|---|---|\n",
+            *attributes,
+            "\n## Lines of the log\n\n| line | fields | when |\n|---|---|---|\n",
+            *lines,
+            "\n| field | what |\n|---|---|\n",
+            *fields,
+        )
+    )
+
+
+def _code(names: Iterable[str]) -> str:
+    return ", ".join(f"`{name}`" for name in names)
+
+
+def _coarseness(metric: table.Metric) -> str:
+    if metric.edges:
+        return f"{', '.join(f'{edge:g}' for edge in metric.edges)} {metric.unit}"
+    return f"up to a multiple of {metric.grain}" if metric.grain > 1 else ""
 
 
 INTEROP_INTRODUCTION = """# Who reads what whom

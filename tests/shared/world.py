@@ -51,6 +51,7 @@ class EchoEngine:
         self.adapters: list[bytes] = []
         self.killed = False
         self.fail_after: int | None = None
+        self.halt_after: int | None = None
         self.requests: list[dict[str, Any]] = []
         self.ended: asyncio.Event | None = None
         self.gate: asyncio.Event | None = None
@@ -77,6 +78,8 @@ class EchoEngine:
         for number, word in enumerate(WORDS):
             if self.fail_after == number:
                 raise EngineUnavailable("the engine ended before its answer did")
+            if self.halt_after == number:
+                await asyncio.Event().wait()
             if self.gate is not None:
                 await self.gate.wait()
             yield json.dumps({"choices": [{"index": 0, "delta": {"content": word}}]}).encode()
@@ -218,6 +221,7 @@ class Served:
                 self._serves,
                 within=options.get("within"),
                 linger=options.get("linger", 0.0),
+                around=options.get("around"),
             ),
             slots=options.get("slots", 1),
             queue=options.get("queue", 16),

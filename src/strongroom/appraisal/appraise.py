@@ -13,6 +13,7 @@ from collections.abc import Sequence
 
 from strongroom.appraisal import statement as stated
 from strongroom.appraisal.custody import check_custody
+from strongroom.appraisal.explain import reason_for
 from strongroom.appraisal.kinds import Kind, kind_of
 from strongroom.appraisal.provenance import check_provenance
 from strongroom.appraisal.signed import NOTHING, Known
@@ -117,7 +118,8 @@ def require(verdict: Verdict) -> Verdict:
         names = tuple(check.id for check in verdict.failed)
         first = verdict.failed[0] if verdict.failed else None
         reason = f"{first.id}: {first.detail}" if first else "no check was made"
-        raise AppraisalRefused(f"the evidence was not accepted ({reason})", failed=names)
+        reasons = tuple(reason_for(check) for check in verdict.failed)
+        raise AppraisalRefused(f"the evidence was not accepted ({reason})", failed=names, reasons=reasons)
     return verdict
 
 

@@ -100,6 +100,12 @@ def cause(check: Check) -> str:
     return next((text for prefix, text in CAUSES if check.id.startswith(prefix)), "")
 
 
+def reason_for(check: Check) -> str:
+    """Why a check did not pass, in one line: whether it was made, what differed, and what usually makes it fail."""
+    made = "" if check.status is not Status.NOT_RUN else "was not made"
+    return "; ".join(part for part in (made, check.detail, cause(check)) if part) or "did not pass"
+
+
 def explain(verdict: Verdict) -> list[tuple[Check, str]]:
     """Each check that did not pass, with its usual cause; failures before those that were not run."""
     ordered = sorted(verdict.failed, key=lambda check: check.status is Status.NOT_RUN)

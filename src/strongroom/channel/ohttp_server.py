@@ -16,7 +16,6 @@ from __future__ import annotations
 
 import asyncio
 import json
-import logging
 import secrets
 from collections.abc import Callable
 from urllib.parse import unquote
@@ -45,6 +44,7 @@ from strongroom.errors import (
     StrongroomError,
     Unavailable,
 )
+from strongroom.observe.log import log
 
 MAX_WHOLE_ANSWER = 16 << 20
 """The longest answer, in bytes, to a request that did not come in chunks: it is sealed at once."""
@@ -66,7 +66,6 @@ _KINDS = {
     ohttp.REQUEST_TYPE: (ohttp.WHOLE, ohttp.RESPONSE_TYPE),
     ohttp.CHUNKED_REQUEST_TYPE: (ohttp.CHUNKED, ohttp.CHUNKED_RESPONSE_TYPE),
 }
-_log = logging.getLogger(__name__)
 
 
 class OhttpMiddleware:
@@ -128,7 +127,7 @@ class OhttpMiddleware:
         try:
             await self._inner(_inner_scope(scope, request), _Once(request.content, receive), answer)
         except Exception as error:  # noqa: BLE001 (whatever it says may be plaintext, and must not reach a log)
-            _log.error("the application behind the oblivious gateway failed: %s", type(error).__name__)
+            log("application-failed", wire="ohttp", kind=type(error).__name__)
             await answer.fail()
 
     async def _read(self, scope: Scope, receive: Receive) -> bytes | None:

@@ -17,7 +17,6 @@ from __future__ import annotations
 
 import asyncio
 import json
-import logging
 import secrets
 from collections.abc import Awaitable, Callable, MutableMapping
 from typing import Any
@@ -35,6 +34,7 @@ from strongroom.errors import (
     StreamTruncated,
     StrongroomError,
 )
+from strongroom.observe.log import log
 
 Scope = MutableMapping[str, Any]
 Message = MutableMapping[str, Any]
@@ -52,7 +52,6 @@ MAX_BODY = 20 << 20
 """The longest sealed body, in bytes."""
 
 _FRAMING = frozenset({b"content-length", b"transfer-encoding", b"expect", ehbp.ENCAPSULATION_HEADER.encode()})
-_log = logging.getLogger(__name__)
 
 
 class EhbpMiddleware:
@@ -104,7 +103,7 @@ class EhbpMiddleware:
         try:
             await self._app(_inner_scope(scope, len(plaintext)), Replay(plaintext, receive), answer)
         except Exception as error:  # noqa: BLE001 (whatever it says may be plaintext, and must not reach a log)
-            _log.error("the application behind the sealed channel failed: %s", type(error).__name__)
+            log("application-failed", wire="v1", kind=type(error).__name__)
             await answer.fail()
 
     def _opener(self, encapsulations: list[str]) -> ehbp.RequestOpener:

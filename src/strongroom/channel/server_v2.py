@@ -13,7 +13,6 @@ Knows: ASGI, the form of version 2. Does not know: what is asked, receipts.
 from __future__ import annotations
 
 import asyncio
-import logging
 import secrets
 from collections.abc import Callable
 from urllib.parse import unquote
@@ -38,6 +37,7 @@ from strongroom.channel.server import (
 )
 from strongroom.crypto.hpke import ReleaseKey
 from strongroom.errors import ChannelKeyMismatch, ChannelRefused, MalformedMessage, StrongroomError
+from strongroom.observe.log import log
 from strongroom.records import codec
 from strongroom.records.digest import Digest
 
@@ -46,7 +46,6 @@ _OUTER_HEADERS = [
     (b"cache-control", b"no-store, no-transform"),
     (b"x-accel-buffering", b"no"),  # nginx would hold the tokens back
 ]
-_log = logging.getLogger(__name__)
 
 
 class SealedMiddleware:
@@ -92,7 +91,7 @@ class SealedMiddleware:
         try:
             await self._app(_inner_scope(scope, head, len(request.body)), Replay(request.body, receive), answer)
         except Exception as error:  # noqa: BLE001 (whatever it says may be plaintext, and must not reach a log)
-            _log.error("the application behind the sealed channel failed: %s", type(error).__name__)
+            log("application-failed", wire="v2", kind=type(error).__name__)
             await answer.fail()
 
     def _check(self, scope: Scope) -> None:

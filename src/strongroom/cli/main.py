@@ -46,6 +46,7 @@ COMMANDS = {
     "serve": "serve",
     "tenants": "tenants",
     "sign": "signing",
+    "verification": "verification",
     "verify-signature": "signing",
 }
 EXTRAS = {
@@ -126,7 +127,10 @@ def fail(error: errors.StrongroomError, *, as_json: bool) -> None:
         output.print_json({"error": error.as_dict()})
     else:
         click.echo(f"strongroom: {error.message}", err=True)
-        if error.detail:
+        reasons = error.reasons if isinstance(error, errors.AppraisalRefused) else ()
+        for name, reason in zip(error.detail.split(", "), reasons, strict=False):
+            click.echo(f"  check:  {name}: {reason}", err=True)
+        if error.detail and not reasons:
             click.echo(f"  where:  {error.detail}", err=True)
         click.echo(f"  remedy: {error.remedy}", err=True)
         click.echo(f"  code:   {error.code}", err=True)

@@ -8,11 +8,10 @@ from typing import Any
 import click
 
 from strongroom.cli import output
-from strongroom.cli.evidence_files import read_known
-from strongroom.cli.remote import broker_client, broker_options, digest, load_anchors, load_policy, trust_options
+from strongroom.cli.remote import broker_client, broker_options, digest, trust_options
+from strongroom.cli.verification import read_trust
 from strongroom.cli.witness import quorum, quorum_options, witness
 from strongroom.client.documents import check_document
-from strongroom.client.verification import Trust
 from strongroom.errors import UsageError
 from strongroom.receipts.identity import open_identity
 from strongroom.receipts.note import open_checkpoint
@@ -48,14 +47,7 @@ def verify_receipt(
     document = codec.decode(ReceiptDocument, output.read_file(path))
     checked = check_document(
         document,
-        Trust(
-            policy=load_policy(trust["policy"], trust["owner"]),
-            anchors=load_anchors(trust["anchor"], enrollers=trust["enrollers"]),
-            broker=digest(broker_fingerprint) if broker_fingerprint else None,
-            accept_simulated=trust["accept_simulated"],
-            known=read_known(trust["references"], trust["custody"], trust["provenance"], trust["signers"]),
-            witnesses=quorum(named, least),
-        ),
+        read_trust(broker_fingerprint, quorum(named, least), **trust),
         at=at,
     )
     receipt = checked.receipt

@@ -13,6 +13,7 @@ import click
 from strongroom.channel.credit import Issuers
 from strongroom.channel.pacing import BUCKETS, MAX_FLUSH_MS, Pacing
 from strongroom.cli import output
+from strongroom.cli.observing import Observing, observing_options
 from strongroom.cli.remote import broker_address
 from strongroom.cli.surroundings import surroundings_of, surroundings_options
 from strongroom.cli.tenants import tenancy, tenant_options
@@ -75,6 +76,7 @@ MAX_KEY = 16 * 1024
     help="File of the credits that were spent; else in memory, for as long as this worker lives.",
 )
 @tenant_options
+@observing_options
 @click.option("--show-configuration", is_flag=True, help="Print the digest that a policy pins, and end.")
 @output.json_option
 def serve_command(
@@ -93,6 +95,9 @@ def serve_command(
     adapters: tuple[str, ...],
     *,
     cache: bool,
+    metrics_token: Path | None,
+    otlp: str | None,
+    otlp_token: Path | None,
     tls: bool,
     show_configuration: bool,
     as_json: bool,
@@ -117,10 +122,14 @@ def serve_command(
     if counted is not None:
         ways["credits"] = counted.digest
     ways |= let_in.measured
+    observing = Observing(metrics_token, otlp, otlp_token)
+    ways |= observing.settings
     chosen = configuration("inference", surroundings, {"engine": "llama", **settings, **ways})
     if show_configuration:
         show(chosen, as_json=as_json)
         return
+    observer = observing.observer(name, slots)
+    layers = let_in.around(_till(counted, credits_spent))
     workload = inference(
         settings,
         profile=surroundings.profile,
@@ -129,10 +138,18 @@ def serve_command(
         ready=lambda url: report_line(as_json, "serving", url),
         slots=slots,
         pacing=pacing,
-        within=let_in.around(_till(counted, credits_spent)),
+        within=lambda app: observer.inside(app if layers is None else layers(app)),
+        around=observer.outside,
     )
+    report = reporter(as_json=as_json)
+
+    def noted(state: State, text: str) -> None:
+        observer.state(state.value)
+        report(state, text)
+
     opened: list[str | tuple[str, PublicKey]] = [reference, *let_in.references]
-    asyncio.run(run_worker(workload, surroundings, chosen, opened, reporter(as_json=as_json)))
+    with observing.exporting(observer):
+        asyncio.run(run_worker(workload, surroundings, chosen, opened, noted))
 
 
 def _issuers(paths: tuple[Path, ...]) -> Issuers | None:

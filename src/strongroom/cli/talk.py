@@ -30,6 +30,7 @@ def trust_of(
     relay: str | None = None,
     credits: Path | None = None,  # noqa: A002 (the option's name)
     api_key: Path | None = None,
+    ca: Path | None = None,
     *,
     accept_simulated: bool,
     **signed: Any,
@@ -45,16 +46,22 @@ def trust_of(
         "relay": relay,
         "credits": credits,
         "api_key": None if api_key is None else output.read_file(api_key).decode("utf-8", "replace").strip(),
+        "ca": ca,
     }
 
 
 def way_options(command: F) -> F:
-    """`--relay` and `--credits`: how requests travel, and what pays for them."""
+    """`--relay`, `--ca` and `--credits`: how requests travel, and what pays for them."""
+    authorities = click.option(
+        "--ca",
+        type=click.Path(dir_okay=False, path_type=Path),
+        help="PEM of the certificate authorities for TLS that ends before the worker.",
+    )
     relay = click.option("--relay", metavar="URL", help="An oblivious relay: the worker does not learn who asks.")
     wallet = click.option(
         "--credits", type=click.Path(dir_okay=False, path_type=Path), help="A wallet; each request takes one credit."
     )
-    return relay(wallet(command))
+    return relay(authorities(wallet(command)))
 
 
 def banner(verification: Verification) -> str:
@@ -77,6 +84,12 @@ def banner(verification: Verification) -> str:
     type=click.Path(dir_okay=False, path_type=Path),
     help="A file with your key or token for this worker; it travels inside the seal alone.",
 )
+@click.option(
+    "--save-verification",
+    "verification_path",
+    type=click.Path(dir_okay=False, path_type=Path),
+    help="Save what the worker proved here; see `strongroom verification`.",
+)
 @click.option("--max-tokens", type=click.IntRange(1), default=256, show_default=True)
 @click.option("--temperature", type=click.FloatRange(0, 2), default=0.0, show_default=True)
 @way_options
@@ -86,6 +99,7 @@ def chat_command(
     url: str,
     prompt: str | None,
     receipt_path: Path | None,
+    verification_path: Path | None,
     max_tokens: int,
     temperature: float,
     *,
@@ -97,6 +111,8 @@ def chat_command(
     verification = client.verify()
     if not as_json:
         click.secho(banner(verification), err=True, bold=verification.level is Level.SIMULATED)
+    if verification_path is not None:
+        output.write_file(verification_path, codec.encode(verification.document))
     options = {"max_tokens": max_tokens, "temperature": temperature}
     if prompt is not None:
         _one(client, prompt, options, as_json=as_json)

@@ -18,6 +18,7 @@ from strongroom.channel.exchange_v2 import peer_of
 from strongroom.channel.relayed import AsyncRelayedTransport, RelayedTransport
 from strongroom.client import chat
 from strongroom.client.desk import CLEAR_PATHS, PLAIN, Desk
+from strongroom.client.fetching import MAX_RECEIPT, Asked, AsyncKeyedTransport, Fetched, KeyedTransport, check
 from strongroom.client.network import Network
 from strongroom.client.paying import AsyncPayingTransport, PayingTransport
 from strongroom.client.resending import AsyncResending, Resending
@@ -31,6 +32,7 @@ from strongroom.errors import (
 )
 from strongroom.records import codec
 from strongroom.records.digest import Digest
+from strongroom.records.fetched import RECEIPT_KEY_FIELD, RECEIPTS_PATH
 from strongroom.records.fleet import FLEET_PATH, FleetRecord
 
 MAX_PROOF = 4 * 1024 * 1024
@@ -42,7 +44,7 @@ class Client(Desk):
     def __init__(self, url: str, *, transport: httpx2.BaseTransport | None = None, **trust: Any) -> None:
         """See `Desk` for `trust`; `transport` replaces the network in tests."""
         super().__init__(url, **trust)
-        self._network = Network[httpx2.BaseTransport](httpx2.HTTPTransport, transport)
+        self._network = Network[httpx2.BaseTransport](httpx2.HTTPTransport, transport, self.way)
 
     def verify(self, keyset: Digest | None = None) -> Verification:
         """Ask for evidence with a fresh nonce and judge it.
@@ -89,18 +91,36 @@ class Client(Desk):
         `to` is a worker that was verified before, where it is not to be the one in use.
         """
         verification = to or self.current()
-        sealed: httpx2.BaseTransport
-        if self.relay is not None:
-            sealed = RelayedTransport(_Shared(self._network.transport), self._way(self.relay, verification))
-        else:
-            sealed = SealedTransport(
-                _Shared(self._network.transport),
-                verification.keyset.channel,
-                on_exchange=partial(self._keep, verification),
-                clear_paths=CLEAR_PATHS,
-                v2=peer_of(verification.keyset),
-            )
+        sealed = self._sealed(verification)
+        if self._seals_headers(verification):
+            sealed = KeyedTransport(sealed, verification, self.asked.append)
         return sealed if self.wallet is None else PayingTransport(sealed, self.wallet, in_field=self.relay is not None)
+
+    def _sealed(self, verification: Verification) -> httpx2.BaseTransport:
+        if self.relay is not None:
+            return RelayedTransport(_Shared(self._network.transport), self._way(self.relay, verification))
+        return SealedTransport(
+            _Shared(self._network.transport),
+            verification.keyset.channel,
+            on_exchange=partial(self._keep, verification),
+            clear_paths=CLEAR_PATHS,
+            v2=peer_of(verification.keyset),
+        )
+
+    def receipt_of(self, asked: Asked) -> Fetched:
+        """The receipt of a request in `asked`, fetched from its worker: also of an answer that broke off.
+
+        Raises `ServiceUnavailable` where the worker has none (yet), `ReceiptInvalid` where it is not this request's.
+        """
+        with (
+            _worker_away(),
+            httpx2.Client(transport=self._sealed(asked.verification), timeout=_TIMEOUT) as http,
+            http.stream("GET", self.url + RECEIPTS_PATH, headers={RECEIPT_KEY_FIELD: asked.key}) as answer,
+        ):
+            body = _Bounded(MAX_RECEIPT)
+            for part in answer.iter_bytes():
+                body.add(part)
+        return check(asked, answer.status_code, bytes(body.data))
 
     def resending(self) -> httpx2.BaseTransport:
         """As `transport`, verifying when needed, and sending again what was not read: see `client.resending`."""
@@ -159,7 +179,7 @@ class AsyncClient(Desk):
 
     def __init__(self, url: str, *, transport: httpx2.AsyncBaseTransport | None = None, **trust: Any) -> None:
         super().__init__(url, **trust)
-        self._network = Network[httpx2.AsyncBaseTransport](httpx2.AsyncHTTPTransport, transport)
+        self._network = Network[httpx2.AsyncBaseTransport](httpx2.AsyncHTTPTransport, transport, self.way)
 
     async def verify(self, keyset: Digest | None = None) -> Verification:
         """Ask for evidence with a fresh nonce and judge it."""
@@ -203,17 +223,9 @@ class AsyncClient(Desk):
         `to` is a worker that was verified before, where it is not to be the one in use.
         """
         verification = to or await self.current()
-        sealed: httpx2.AsyncBaseTransport
-        if self.relay is not None:
-            sealed = AsyncRelayedTransport(_AsyncShared(self._network.transport), self._way(self.relay, verification))
-        else:
-            sealed = AsyncSealedTransport(
-                _AsyncShared(self._network.transport),
-                verification.keyset.channel,
-                on_exchange=partial(self._keep, verification),
-                clear_paths=CLEAR_PATHS,
-                v2=peer_of(verification.keyset),
-            )
+        sealed = self._sealed(verification)
+        if self._seals_headers(verification):
+            sealed = AsyncKeyedTransport(sealed, verification, self.asked.append)
         if self.wallet is None:
             return sealed
         return AsyncPayingTransport(sealed, self.wallet, in_field=self.relay is not None)
@@ -221,6 +233,29 @@ class AsyncClient(Desk):
     def resending(self) -> httpx2.AsyncBaseTransport:
         """As `transport`, verifying when needed, and sending again what was not read: see `client.resending`."""
         return AsyncResending(self)
+
+    def _sealed(self, verification: Verification) -> httpx2.AsyncBaseTransport:
+        if self.relay is not None:
+            return AsyncRelayedTransport(_AsyncShared(self._network.transport), self._way(self.relay, verification))
+        return AsyncSealedTransport(
+            _AsyncShared(self._network.transport),
+            verification.keyset.channel,
+            on_exchange=partial(self._keep, verification),
+            clear_paths=CLEAR_PATHS,
+            v2=peer_of(verification.keyset),
+        )
+
+    async def receipt_of(self, asked: Asked) -> Fetched:
+        """As `Client.receipt_of`."""
+        body = _Bounded(MAX_RECEIPT)
+        with _worker_away():
+            async with (
+                httpx2.AsyncClient(transport=self._sealed(asked.verification), timeout=_TIMEOUT) as http,
+                http.stream("GET", self.url + RECEIPTS_PATH, headers={RECEIPT_KEY_FIELD: asked.key}) as answer,
+            ):
+                async for part in answer.aiter_bytes():
+                    body.add(part)
+        return check(asked, answer.status_code, bytes(body.data))
 
     async def openai(self, **options: Any) -> Any:
         """The official asynchronous `openai` client over the sealed channel (extra `openai`)."""
@@ -271,10 +306,10 @@ class AsyncClient(Desk):
 
 
 class _Bounded:
-    """A worker's proof as it arrives: uncompressed, of bounded size."""
+    """What a worker says of itself as it arrives: uncompressed, of bounded size."""
 
-    def __init__(self) -> None:
-        self.data = bytearray()
+    def __init__(self, most: int = MAX_PROOF) -> None:
+        self.data, self._most = bytearray(), most
 
     def begin(self, answer: httpx2.Response) -> None:
         if answer.status_code != httpx2.codes.OK:
@@ -284,8 +319,8 @@ class _Bounded:
 
     def add(self, part: bytes) -> None:
         self.data += part
-        if len(self.data) > MAX_PROOF:
-            raise MalformedMessage(f"the worker's proof exceeds {MAX_PROOF} bytes")
+        if len(self.data) > self._most:
+            raise MalformedMessage(f"the worker's proof exceeds {self._most} bytes")
 
 
 class _Shared(httpx2.BaseTransport):

@@ -20,11 +20,14 @@ from strongroom.appraisal.policies import from_toml
 from strongroom.appraisal.signed import NOTHING, Known
 from strongroom.channel.client import Exchange
 from strongroom.channel.credential import PLACEHOLDER
+from strongroom.channel.exchange_v2 import peer_of
 from strongroom.channel.ohttp import VERSION as OHTTP_VERSION
 from strongroom.channel.relayed import Relay
+from strongroom.client.fetching import Asked
 from strongroom.client.replicas import Replicas
 from strongroom.client.verification import Trust, Verification, verify_worker
 from strongroom.client.wallet import Wallet
+from strongroom.client.way import way_to
 from strongroom.errors import (
     ChannelKeyMismatch,
     ChannelRefused,
@@ -66,6 +69,7 @@ class Desk:
         relay: str | None = None,
         credits: str | Path | None = None,  # noqa: A002 (the word for it)
         api_key: str | None = None,
+        ca: str | Path | None = None,
         on_receipt: Callable[[ReceiptDocument], None] | None = None,
         clock: Callable[[], float] = time.time,
     ) -> None:
@@ -78,6 +82,9 @@ class Desk:
         `relay` is an oblivious relay before the worker: everything goes through it, the question for evidence too.
         `credits` is a wallet (`client.wallet`): each request takes one credit out of it.
         `api_key` is an API key or token for a worker that has tenants; it travels inside the seal alone.
+        `ca` is a PEM file of certificate authorities for TLS whose key no evidence names; a proxy is taken from the environment
+        (HTTPS_PROXY, NO_PROXY; see `client.way`).
+        `asked` are the newest requests that were sent, the last one at its end (see `Client.receipt_of`).
         `on_receipt` is given each answer's receipt document once it was checked, before the answer's end.
         """
         self.url = url.rstrip("/")
@@ -86,6 +93,7 @@ class Desk:
             if not _is_address(address):
                 remedy = "Give an address such as http://127.0.0.1:8443."
                 raise UsageError(f"{address!r} is not an http address", remedy=remedy)
+        self.way = way_to(self.relay or self.url, ca=ca)
         anchors: tuple[TrustAnchor, ...] = (*VENDOR_ANCHORS, *(read_enroller(_read(path)) for path in enrollers))
         if anchor is not None:
             anchors = (*anchors, *read_anchors(_read(anchor)))
@@ -101,6 +109,7 @@ class Desk:
         self.replicas = Replicas()
         self.receipts: deque[ReceiptDocument] = deque(maxlen=KEPT_RECEIPTS)
         self._api_key = api_key
+        self.asked: deque[Asked] = deque(maxlen=KEPT_RECEIPTS)
         self._on_receipt = on_receipt
         self._clock = clock
 
@@ -157,6 +166,10 @@ class Desk:
         """The verification, unless the lease or the keyset behind it has ended."""
         found = self.verification
         return found if found is not None and self._clock() < found.ends else None
+
+    def _seals_headers(self, verification: Verification) -> bool:
+        """Whether a key for the receipt can go along: version 1 has no place for it."""
+        return self.relay is not None or peer_of(verification.keyset) is not None
 
     def _way(self, relay: str, verification: Verification) -> Relay:
         """The way through the relay. Raises `ChannelRefused` where the worker's keyset does not know it."""

@@ -10,9 +10,10 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from typing import Any, Generic, TypeVar
+from typing import Generic, TypeVar
 
 from strongroom.channel import pinning
+from strongroom.client.way import DIRECT, Way
 from strongroom.errors import TlsKeyMismatch
 from strongroom.records.digest import Digest
 
@@ -28,10 +29,10 @@ class Meeting(Generic[T]):
 
 
 class Network(Generic[T]):
-    """Transports to one worker, made by `make` (with `verify`, an SSLContext) unless one was `given` for all of them."""
+    """Transports to one worker, made by `make` (with `verify` and `proxy`, see `way`) unless one was `given` for all."""
 
-    def __init__(self, make: Callable[..., T], given: T | None) -> None:
-        self._make, self._given = make, given
+    def __init__(self, make: Callable[..., T], given: T | None, way: Way = DIRECT) -> None:
+        self._make, self._given, self._way = make, given, way
         self._pin: Digest | None = None
         self._kept: T | None = given
 
@@ -40,7 +41,7 @@ class Network(Generic[T]):
         if self._given is not None:
             return Meeting(self._given)
         shown: list[Digest] = []
-        return Meeting(self._make(verify=pinning.context(shown.append)), shown)
+        return Meeting(self._make(**self._way.options(pinning.context(shown.append))), shown)
 
     def trust(self, meeting: Meeting[T], tls: Digest | None) -> None:
         """`tls` is what the verified evidence names. Raises `TlsKeyMismatch` if the meeting's connections showed another key."""
@@ -48,8 +49,8 @@ class Network(Generic[T]):
         if pin is not None and set(meeting.shown) != {pin}:
             raise TlsKeyMismatch("the evidence names another TLS key than the connection that it came over")
         if self._kept is None or (self._given is None and pin != self._pin):
-            options: dict[str, Any] = {} if pin is None else {"verify": pinning.context(pinning.only(pin))}
-            self._kept, self._pin = self._make(**options), pin  # the old one serves what is under way
+            judge = None if pin is None else pinning.context(pinning.only(pin))
+            self._kept, self._pin = self._make(**self._way.options(judge)), pin  # the old one serves what is under way
 
     @property
     def transport(self) -> T:

@@ -7,10 +7,19 @@ from __future__ import annotations
 
 import re
 from dataclasses import dataclass
+from pathlib import Path
 
 from strongroom.appraisal import appraise, ear, require
+from strongroom.appraisal.explain import reason_for
 from strongroom.appraisal.signed import NOTHING, Known
-from strongroom.errors import AppraisalRefused, LeaseEnded, LogInvalid, SimulationNotAccepted
+from strongroom.errors import (
+    AppraisalRefused,
+    FileUnreadable,
+    LeaseEnded,
+    LogInvalid,
+    SimulationNotAccepted,
+    UsageError,
+)
 from strongroom.receipts.cosignature import Quorum
 from strongroom.receipts.identity import open_identity, token_key
 from strongroom.receipts.proof import verify_proof
@@ -19,7 +28,7 @@ from strongroom.records.digest import Digest, digest_bytes
 from strongroom.records.evidence import EvidenceBundle
 from strongroom.records.policy import Policy
 from strongroom.records.release import PURPOSE_SESSION, Leaf
-from strongroom.records.session import ReleaseProof, WorkerProof
+from strongroom.records.session import ReleaseProof, VerificationDocument, WorkerProof
 from strongroom.records.verdict import Level, Verdict
 from strongroom.records.worker import Keyset
 from strongroom.tee.anchors import TrustAnchor
@@ -62,6 +71,21 @@ class Verification:
     def level(self) -> Level:
         return self.verdict.level
 
+    @property
+    def document(self) -> VerificationDocument:
+        """What can be kept, shown, and checked offline (`documents.check_verification`). It names the machine; no secret is in it."""
+        return VerificationDocument(self.bundle, self.release, self.verdict)
+
+    def save(self, path: str | Path) -> None:
+        """Write `document` into a new file. Raises `UsageError` for one that is there, `FileUnreadable`."""
+        try:
+            with Path(path).open("xb") as file:
+                file.write(codec.encode(self.document))
+        except FileExistsError:
+            raise UsageError(f"{path} is already there", remedy="Choose another name.") from None
+        except OSError as error:
+            raise FileUnreadable(f"{path}: {error.strerror}") from None
+
 
 def verify_worker(proof: WorkerProof, trust: Trust, *, nonce: bytes, now: int) -> Verification:
     """Judge a worker's proof for our own `nonce` at `now`. Raises `AppraisalRefused`, `SimulationNotAccepted` and others.
@@ -98,7 +122,11 @@ def check_release(
     identity = open_identity(release.broker, fingerprint)
     verdict = ear.from_token(release.token, token_key(identity))
     if not verdict.accepted:
-        raise AppraisalRefused("the broker itself refused this worker", failed=tuple(c.id for c in verdict.failed))
+        raise AppraisalRefused(
+            "the broker itself refused this worker",
+            failed=tuple(check.id for check in verdict.failed),
+            reasons=tuple(reason_for(check) for check in verdict.failed),
+        )
     leaf = verify_proof(release.proof, origin=identity.log_origin, log_key=identity.log, witnesses=witnesses)
     evidence = bundle.evidence
     wanted = (

@@ -1,12 +1,13 @@
 """Canaries: unique strings planted in what is secret, and the hunt for them in all that the host can see.
 
-Knows: the forms in which a string may hide (plain, hexadecimal, base64 at each alignment, UTF-16). Does not know: where it looks.
+Knows: the forms in which a string may hide (plain, hexadecimal, base64 at each alignment, UTF-16, in JSON). Does not know: where it looks.
 Not covered: compression, and encodings that nobody here uses.
 """
 
 from __future__ import annotations
 
 import base64
+import json
 import os
 from collections.abc import Iterable
 from dataclasses import dataclass
@@ -30,7 +31,8 @@ class Canary:
                 encoded = encode(b"\0" * shift + self.secret)
                 found.append(encoded[4 if shift else 0 : -4])  # the groups that do not depend on the neighbours
         if self.secret.isascii():
-            found.append(self.secret.decode("ascii").encode("utf-16-le"))
+            text = self.secret.decode("ascii")
+            found += [text.encode("utf-16-le"), text.encode("utf-16-be"), json.dumps(text)[1:-1].encode()]
         return list(dict.fromkeys(found))
 
 

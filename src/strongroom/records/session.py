@@ -12,6 +12,7 @@ from strongroom.records.digest import Digest
 from strongroom.records.envelope import Envelope
 from strongroom.records.evidence import EvidenceBundle
 from strongroom.records.release import LogProof
+from strongroom.records.verdict import Verdict
 
 EVIDENCE_PATH = "/.well-known/strongroom/evidence"
 
@@ -37,6 +38,19 @@ class ReleaseProof:
     broker: Envelope
     lease_id: str
     chain: Digest
+
+
+@dataclass(frozen=True, slots=True)
+class VerificationDocument:
+    """What a user keeps of a verification, to show it and to check it again offline: the proof, and the verdict reached then.
+
+    The verdict is the user's own word: whoever checks reaches one anew.
+    """
+
+    TYPE: ClassVar[str] = "strongroom/verification/v1"
+    bundle: EvidenceBundle
+    release: ReleaseProof
+    verdict: Verdict
 
 
 @dataclass(frozen=True, slots=True)

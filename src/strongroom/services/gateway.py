@@ -31,6 +31,7 @@ from strongroom.records.release import PURPOSE_SESSION
 from strongroom.records.session import EVIDENCE_PATH, EvidenceRequest, WorkerProof
 from strongroom.services.problems import Defects, read_body, status_of
 from strongroom.services.server import Server
+from strongroom.services.shelf import Shelf
 from strongroom.services.tenancy.caller import SCOPE as CALLER
 from strongroom.services.tenancy.caller import Caller
 from strongroom.worker.workload import Session
@@ -80,7 +81,7 @@ class Gateway:
             *(Route(path, self.answer, methods=["POST"]) for path in FORMS),
         ]
         handlers: dict[Any, Any] = {StrongroomError: _refusal, Busy: _busy, HTTPException: _nothing_there}
-        inner: ASGIApp = Starlette(routes=self.routes, exception_handlers=handlers)
+        inner: ASGIApp = Shelf(Starlette(routes=self.routes, exception_handlers=handlers))
         inner = Once(within(inner) if within is not None else inner)
         keys = session.keys
         sealed = SealedMiddleware(inner, keys.channel_v2, keys.keyset.digest, bucket=workload.pacing.bucket)
@@ -228,17 +229,24 @@ LINGER_SECONDS = 1.0
 
 
 def front(
-    host: str, port: int, ready: Callable[[str], None], *, within: Within | None = None, linger: float = 0.0
+    host: str,
+    port: int,
+    ready: Callable[[str], None],
+    *,
+    within: Within | None = None,
+    around: Within | None = None,
+    linger: float = 0.0,
 ) -> Front:
     """What `InferenceWorkload` serves through: HTTP on `host`:`port`; `ready` is told the address. Raises `AddressInUse`.
 
-    `within` as in `Gateway`; `linger` in seconds, as `LINGER_SECONDS`.
+    `within` as in `Gateway`; `around` wraps everything, the channel too; `linger` in seconds, as `LINGER_SECONDS`.
     """
 
     async def serve(workload: InferenceWorkload, session: Session) -> None:
         gateway = Gateway(workload, session, within=within)
         tls = session.keys.tls.server_context() if session.keys.tls is not None else None
-        async with Server(gateway.app, host=host, port=port, tls=tls) as server:
+        app = gateway.app if around is None else around(gateway.app)
+        async with Server(app, host=host, port=port, tls=tls) as server:
             ready(server.url)
             await session.draining.wait()
             await asyncio.sleep(linger)

@@ -7,8 +7,6 @@ content.
 
 from __future__ import annotations
 
-import logging
-
 from starlette.exceptions import HTTPException
 from starlette.requests import ClientDisconnect, Request
 from starlette.responses import Response
@@ -23,10 +21,9 @@ from strongroom.errors import (
     Unreadable,
     UsageError,
 )
+from strongroom.observe.log import log
 from strongroom.records import codec
 from strongroom.release.problem import MEDIA_TYPE, to_problem
-
-log = logging.getLogger("strongroom.services")
 
 _STATUS: tuple[tuple[type[StrongroomError], int], ...] = (
     (NotAuthorised, 401),
@@ -90,7 +87,7 @@ def problem(error: StrongroomError, status: int | None = None) -> Response:
 async def _ours(_: Request, error: Exception) -> Response:
     if not isinstance(error, StrongroomError):
         raise error
-    log.info("no code=%s status=%d", error.code, status_of(error))
+    log("no", code=error.code, status=status_of(error))
     return problem(error)
 
 
@@ -117,7 +114,7 @@ class Defects:
         try:
             await self._app(scope, receive, noted)
         except Exception as error:  # noqa: BLE001 (what it says may hold a secret, and nobody above may print it)
-            log.error("defect kind=%s", type(error).__name__)  # noqa: TRY400 (a traceback shows values)
+            log("defect", kind=type(error).__name__)
             if not begun:
                 await problem(StrongroomError("the service failed"), 500)(scope, receive, send)
 

@@ -139,8 +139,9 @@ def inference(
     slots: int,
     pacing: Pacing,
     within: Within | None = None,
+    around: Within | None = None,
 ) -> InferenceWorkload:
-    """The inference workload, in llama.cpp, behind a gateway on `host`:`port`, with the layer `within` inside the seal."""
+    """The inference workload, in llama.cpp, behind a gateway on `host`:`port`; layers `within` the seal and `around` it."""
     engine = EngineProcess(profile=profile)
-    carried = front(host, port, ready, within=within, linger=LINGER_SECONDS)
+    carried = front(host, port, ready, within=within, around=around, linger=LINGER_SECONDS)
     return InferenceWorkload(engine, settings, carried, slots=slots, pacing=pacing)

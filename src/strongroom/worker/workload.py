@@ -6,9 +6,11 @@ Knows: what every workload is given and must be able to do. Does not know: any w
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import hashlib
 import secrets
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextvars import ContextVar
 from dataclasses import dataclass, field
 from typing import Protocol
 
@@ -21,6 +23,20 @@ from strongroom.sealed.open import OpenedArtifact
 from strongroom.worker.keys import WorkerKeys
 
 SALT_BYTES = 32
+
+Watcher = Callable[[Receipt, SealedReceipt], None]
+"""Is told a request's receipt when it is made; it must not fail."""
+_WATCHERS: ContextVar[tuple[Watcher, ...]] = ContextVar("strongroom_watchers", default=())
+
+
+@contextlib.contextmanager
+def watching(watcher: Watcher) -> Iterator[None]:
+    """Tell `watcher` the receipts that are made within, for the request that is answered here and no other."""
+    token = _WATCHERS.set((*_WATCHERS.get(), watcher))
+    try:
+        yield
+    finally:
+        _WATCHERS.reset(token)
 
 
 class Workload(Protocol):
@@ -98,7 +114,10 @@ class Session:
             cache=None if namespace is None else commitment(salt, "cache", namespace),
         )
         self.leaves.append(receipt.digest)
-        return SealedReceipt(Issuer(self.keys.receipt).issue(receipt), salt, namespace)
+        sealed = SealedReceipt(Issuer(self.keys.receipt).issue(receipt), salt, namespace)
+        for watcher in _WATCHERS.get():
+            watcher(receipt, sealed)
+        return sealed
 
 
 def sha256(data: bytes) -> bytes:

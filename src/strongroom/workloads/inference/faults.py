@@ -42,13 +42,13 @@ def anthropic(error: StrongroomError, status: int) -> bytes:
 
 
 def words(error: StrongroomError) -> str:
-    """Our own sentence with its remedy, or the engine's."""
+    """Our own explanation with its remedy, or the engine's."""
     if isinstance(error, RequestRejected):
         try:
             return str(json.loads(error.reply)["error"]["message"])
         except (ValueError, LookupError, TypeError, RecursionError):
             return error.message
-    return f"{error.message}. {error.remedy}"
+    return error.explain()
 
 
 def encode(value: Any) -> bytes:
