@@ -233,6 +233,7 @@ NOT_RUN = {
     "CONTRIBUTING.md": 1,
     "docs/tutorial.md": 1,
     "docs/how-to/run-a-broker.md": 3,
+    "docs/how-to/use-another-engine.md": 2,
     "docs/how-to/sign-and-verify-models.md": 1,
     "docs/how-to/use-any-openai-client.md": 1,
 }

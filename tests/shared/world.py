@@ -33,6 +33,7 @@ from strongroom.services.server import BackgroundServer
 from strongroom.tee.anchors import installation_anchor
 from strongroom.worker.life import Place, State, Worker
 from strongroom.worker.workload import Workload
+from strongroom.workloads.inference.models import Model
 from strongroom.workloads.inference.workload import InferenceWorkload
 from strongroom_sim import Chip, Installation, mrtd_for, reference_for
 
@@ -173,6 +174,27 @@ class World:
         finally:
             served.stop()
 
+    @contextmanager
+    def serving_models(self, models: Mapping[str, str], **options: Any) -> Iterator[tuple["Served", list[EchoEngine]]]:
+        """A worker that serves the sealed `models` (name: tag), each in an engine of its own."""
+        inputs = [self.opener(tag) for tag in models.values()]
+        pinned = Requirement(one_of=tuple(opener.digest for opener in inputs))
+        self.policy = replace(self.policy, artifacts=pinned, version=self.policy.version + 1)
+        self.admin.put_policy(sign_policy(self.policy, self.owner))
+        served, engines = Served(self, EchoEngine(), {}), [EchoEngine() for _ in models]
+        each = zip(models, engines, strict=True)
+        made = [Model({"name": name}, lambda engine=engine: engine) for name, engine in each]  # type: ignore[misc]
+        carried = front("127.0.0.1", 0, served._serves)
+        served._options |= {
+            "workload": InferenceWorkload.of(made, carried, **options),
+            "inputs": inputs,
+        }
+        served.start()
+        try:
+            yield served, engines
+        finally:
+            served.stop()
+
 
 class Served:
     """A living worker: `url` once it serves, `states` it went through, `error` it ended with."""
@@ -222,6 +244,7 @@ class Served:
                 within=options.get("within"),
                 linger=options.get("linger", 0.0),
                 around=options.get("around"),
+                **options.get("front", {}),
             ),
             slots=options.get("slots", 1),
             queue=options.get("queue", 16),

@@ -141,13 +141,13 @@ class Estate:
                 stop.set()
                 serving.join()
 
-    def worker(self, tag: str, tee_root: Path, log: Path) -> Process:
-        """A real worker for the sealed model `tag`."""
+    def worker(self, tag: str, tee_root: Path, log: Path, *options: str, name: str = "") -> Process:
+        """A real worker for the sealed model `tag`, under `name`, with further `options`."""
         return Process(
             processes.command(
-                "serve", f"dir:{self.host / 'registry'}:{tag}", "--broker", self.url, "--broker-fingerprint",
+                "serve", f"{name and name + '='}dir:{self.host / 'registry'}:{tag}", "--broker", self.url, "--broker-fingerprint",
                 self.fingerprint, "--signer", self.signer, "--image", IMAGE, "--collateral", self.collateral,
-                "--tee-root", tee_root, "--profile", "development", "--listen", "127.0.0.1:0", "--context", "512",
+                "--tee-root", tee_root, "--profile", "development", "--listen", "127.0.0.1:0", "--context", "512", *options,
             ),
             log,
         )  # fmt: skip

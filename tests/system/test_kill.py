@@ -495,19 +495,20 @@ def test_a_worker_killed_while_it_starts_leaves_no_child_and_no_plaintext(house,
 
 
 @pytest.mark.needs("model")
-def test_a_worker_whose_engine_is_killed_wipes_its_keys_and_ends(house, tmp_path, scratch):
+def test_a_worker_whose_engine_is_killed_and_may_not_start_again_wipes_its_keys_and_ends(house, tmp_path, scratch):
     estate, canary = house
     chance = random.Random(f"{SEED} engine")
     before, told = children(), []
     for number in range(ENGINE_KILLS):
         with estate.served_chip(estate.host / f"tee-engine-{number}") as tee:
-            worker = estate.worker("model", tee, tmp_path / f"engine-{number}.log")
+            worker = estate.worker("model", tee, tmp_path / f"engine-{number}.log", "--restarts", "0")
             asking = user(estate, worker.line(state="serving")["detail"])
             answer = asking.stream("Count to a hundred.", max_tokens=400)
             if chance.random() < 0.5:
                 assert next(answer)
             time.sleep(chance.uniform(0, 0.3))
-            os.kill(chance.choice(sorted(descendants(worker.process.pid))), signal.SIGKILL)
+            engine = set().union(*(descendants(nursery) for nursery in direct(worker.process.pid)))
+            os.kill(chance.choice(sorted(engine)), signal.SIGKILL)
             told.append(what_came_of(asking, answer))
             outcome = worker.outcome()
             assert (outcome.code, outcome.error) == (4, "engine.unavailable"), (SEED, outcome)
@@ -520,6 +521,12 @@ def test_a_worker_whose_engine_is_killed_wipes_its_keys_and_ends(house, tmp_path
     assert set(told) != {"complete"}
     assert not list(scratch.iterdir())
     assert_nothing_left(estate, canary)
+
+
+def direct(process: int) -> set[int]:
+    """The children of a worker: the process that makes its engines, which holds neither keys nor plaintext."""
+    tables = Path(f"/proc/{process}/task").glob("*/children")
+    return {int(word) for table in tables for word in table.read_text(encoding="utf-8").split()}
 
 
 def user(estate, url: str) -> User:

@@ -60,6 +60,7 @@ async def main(model: str, threads: int, context: int, slots: int = 1) -> None:
     descriptor = in_memory(model)
     try:
         await engine.load(descriptor, settings)
+        workload.models[0].attach(engine)
         session = _session(keys)
         loop = asyncio.get_running_loop()
         threading.Thread(target=_until_closed, args=(loop, session), daemon=True).start()

@@ -171,7 +171,7 @@ def running(name: str, model: Path, *, slots: int = 1) -> Iterator[Server]:
     """One arm in a process of its own, until the end. Raises `Unavailable`."""
     command = [sys.executable, "-m", f"strongroom.bench.{name}", str(model), "1", str(CONTEXT), str(slots)]
     libraries = folder_with_openmp()
-    environment = with_folder(dict(os.environ), libraries)
+    environment = with_folder(dict(os.environ), libraries.name if libraries is not None else None)
     with subprocess.Popen(
         command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, env=environment
     ) as process:

@@ -13,6 +13,7 @@ import click
 from strongroom.channel.credit import Issuers
 from strongroom.channel.pacing import BUCKETS, MAX_FLUSH_MS, Pacing
 from strongroom.cli import output
+from strongroom.cli.models import models_of, models_options
 from strongroom.cli.observing import Observing, observing_options
 from strongroom.cli.remote import broker_address
 from strongroom.cli.surroundings import surroundings_of, surroundings_options
@@ -25,13 +26,14 @@ from strongroom.records.worker import Configuration
 from strongroom.worker.life import State
 
 if TYPE_CHECKING:
+    from strongroom.engines.upstream import Kind
     from strongroom.services.gateway import Within
 
 MAX_KEY = 16 * 1024
 
 
 @click.command("serve", short_help="the confidential inference service, one worker of it")
-@click.argument("reference")
+@click.argument("references", nargs=-1, required=True, metavar="[NAME=]REFERENCE...")
 @broker_address
 @surroundings_options
 @click.option("--listen", default="127.0.0.1:8443", show_default=True, metavar="HOST:PORT")
@@ -41,6 +43,7 @@ MAX_KEY = 16 * 1024
 @click.option(
     "--slots", type=click.IntRange(1, 64), default=1, show_default=True, help="Requests answered side by side."
 )
+@models_options
 @click.option("--tls", is_flag=True, help="Speak TLS with a key made inside, which clients know from the evidence.")
 @click.option(
     "--bucket",
@@ -80,7 +83,7 @@ MAX_KEY = 16 * 1024
 @click.option("--show-configuration", is_flag=True, help="Print the digest that a policy pins, and end.")
 @output.json_option
 def serve_command(
-    reference: str,
+    references: tuple[str, ...],
     listen: str,
     name: str,
     context: int,
@@ -93,6 +96,13 @@ def serve_command(
     credits_spent: Path | None,
     tenants: Path | None,
     adapters: tuple[str, ...],
+    own: tuple[str, ...],
+    queue: int,
+    resident: int | None,
+    engine_command: str | None,
+    engine_kind: Kind,
+    restarts: int,
+    patience: float,
     *,
     cache: bool,
     metrics_token: Path | None,
@@ -103,20 +113,25 @@ def serve_command(
     as_json: bool,
     **told: Any,
 ) -> None:
-    """Prove this place, obtain the key of the sealed model at REFERENCE, open it into memory and serve it.
+    """Prove this place, obtain the keys of the sealed models, open them into memory and serve them.
 
+    Of several models each has a name that requests choose by: NAME=REFERENCE.
     Ends with exit 1 when its lease ends: it has then drained and wiped.
     """
     from strongroom.services.server import parse_listen
     from strongroom.services.worker import configuration, inference, run_worker
+    from strongroom.workloads.inference.models import Restarts
 
     host, port = parse_listen(listen)
     surroundings = surroundings_of(**told)
-    settings: dict[str, str | int] = {"name": name, "context": context, "threads": threads, "slots": slots}
+    settings: dict[str, str | int] = {"context": context, "threads": threads, "slots": slots}
     let_in = tenancy(tenants, adapters, surroundings.signer, cache=cache)
     settings |= let_in.engine
     if embeddings is not None:
         settings |= {"embeddings": 1, "pooling": "" if embeddings == "model" else embeddings}
+    models = models_of(
+        references, name, settings, own=own, queue=queue, resident=resident, command=engine_command, kind=engine_kind
+    )
     pacing, counted = Pacing(int(bucket), flush_ms), _issuers(issuers)
     ways: dict[str, str | int] = {"tls": int(tls), "bucket": pacing.bucket, "flush_ms": pacing.flush_ms}
     if counted is not None:
@@ -124,22 +139,28 @@ def serve_command(
     ways |= let_in.measured
     observing = Observing(metrics_token, otlp, otlp_token)
     ways |= observing.settings
-    chosen = configuration("inference", surroundings, {"engine": "llama", **settings, **ways})
+    if let_in.references and (len(models.models) > 1 or models.command):
+        raise UsageError(
+            "tenants' adapters are for one model in llama.cpp", remedy="Serve it by itself, or leave --adapter out."
+        )
+    chosen = configuration("inference", surroundings, {"engine": "llama", **models.measured(), **ways})
     if show_configuration:
         show(chosen, as_json=as_json)
         return
     observer = observing.observer(name, slots)
     layers = let_in.around(_till(counted, credits_spent))
     workload = inference(
-        settings,
+        models,
         profile=surroundings.profile,
         host=host,
         port=port,
         ready=lambda url: report_line(as_json, "serving", url),
-        slots=slots,
         pacing=pacing,
         within=lambda app: observer.inside(app if layers is None else layers(app)),
         around=observer.outside,
+        restarts=Restarts(most=restarts),
+        patience=patience,
+        heard=lambda text: report_line(as_json, "engine", text),
     )
     report = reporter(as_json=as_json)
 
@@ -147,7 +168,7 @@ def serve_command(
         observer.state(state.value)
         report(state, text)
 
-    opened: list[str | tuple[str, PublicKey]] = [reference, *let_in.references]
+    opened: list[str | tuple[str, PublicKey]] = [*models.references, *let_in.references]
     with observing.exporting(observer):
         asyncio.run(run_worker(workload, surroundings, chosen, opened, noted))
 

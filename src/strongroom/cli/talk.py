@@ -92,6 +92,7 @@ def banner(verification: Verification) -> str:
 )
 @click.option("--max-tokens", type=click.IntRange(1), default=256, show_default=True)
 @click.option("--temperature", type=click.FloatRange(0, 2), default=0.0, show_default=True)
+@click.option("--model", default="default", show_default=True, help="Of a worker that serves several: which one.")
 @way_options
 @trust_options
 @output.json_option
@@ -102,6 +103,7 @@ def chat_command(
     verification_path: Path | None,
     max_tokens: int,
     temperature: float,
+    model: str,
     *,
     as_json: bool,
     **trust: Any,
@@ -113,7 +115,7 @@ def chat_command(
         click.secho(banner(verification), err=True, bold=verification.level is Level.SIMULATED)
     if verification_path is not None:
         output.write_file(verification_path, codec.encode(verification.document))
-    options = {"max_tokens": max_tokens, "temperature": temperature}
+    options = {"max_tokens": max_tokens, "temperature": temperature, "model": model}
     if prompt is not None:
         _one(client, prompt, options, as_json=as_json)
     else:

@@ -25,6 +25,9 @@ from typing import ClassVar, NoReturn
 from strongroom.engines import landlock, linux, namespaces, seccomp
 from strongroom.engines.measures import ACHIEVED, Attempts, Measures
 
+DEVICES = ("/dev/null", "/dev/zero", "/dev/random", "/dev/urandom")
+"""What programs expect to be there, and all that a server has of /dev."""
+
 
 @dataclass(frozen=True, slots=True)
 class Confinement(Measures):
@@ -51,12 +54,24 @@ class Confinement(Measures):
 
 
 @dataclass(frozen=True, slots=True)
+class ServerConfinement(Measures):
+    """The same for a server that starts processes of its own, talks to them and is talked to (`server_child`)."""
+
+    SUBJECT: ClassVar[str] = "engine's server"
+    NAMES: ClassVar[tuple[str, ...]] = (
+        *(name for name in Confinement.NAMES if name not in {"landlock", "seccomp", "not-dumpable"}),
+        "loopback",  # its own; nothing else is on it
+    )
+
+
+@dataclass(frozen=True, slots=True)
 class Bounds:
     """What a process keeps.
 
     `control` is its socket to the worker: when that hangs up, the process dies. `descriptors` stay open besides; `readable` are
     absolute paths of files and folders; `scratch_bytes` bounds its /tmp, `open_files` its descriptors. `listener` lets it
-    listen on AF_UNIX sockets until `seccomp.refuse_sockets` is called.
+    listen on AF_UNIX sockets until `seccomp.refuse_sockets` is called. With `server` it may execute what is readable and use the
+    loopback of its own network namespace, and is under neither seccomp nor Landlock.
     """
 
     control: int
@@ -65,13 +80,14 @@ class Bounds:
     scratch_bytes: int = 16 * 1024 * 1024
     open_files: int = 256
     listener: bool = False
+    server: bool = False
 
 
 @dataclass(frozen=True, slots=True)
 class Confined:
     """`scratch` is the folder for the process's own use. Without `own-tmp` it may hold nothing but an engine's listener."""
 
-    report: Confinement
+    report: Measures
     scratch: str
 
 
@@ -91,7 +107,7 @@ def confine(bounds: Bounds) -> Confined:
     attempts.attempt("user-namespace", namespaces.own_user_namespace)
     for name, flag in namespaces.NAMESPACES.items():
         attempts.attempt(name, partial(linux.unshare, flag))
-    attempts.attempt("not-dumpable", partial(linux.prctl, linux.PR_SET_DUMPABLE, 0))
+    attempts.attempt("not-dumpable", partial(linux.prctl, linux.PR_SET_DUMPABLE, int(bounds.server)))
 
     signal.signal(
         signal.SIGTERM, signal.SIG_IGN
@@ -101,8 +117,12 @@ def confine(bounds: Bounds) -> Confined:
         _supervise(child, bounds.control, fallback)
     attempts.attempt("dies-with-worker", partial(linux.prctl, linux.PR_SET_PDEATHSIG, signal.SIGKILL))
     _change_root(attempts, bounds)
+    if bounds.server:
+        attempts.attempt("loopback", partial(_loopback, attempts))
     attempts.attempt("no-capabilities", linux.drop_capabilities)
     scratch, rights = _scratch(attempts, fallback)
+    if bounds.server:
+        return Confined(ServerConfinement(attempts.outcomes), scratch)
     read = [(path, landlock.READ) for path in (*bounds.readable, "/proc")]
     attempts.attempt("landlock", partial(landlock.restrict, [*read, (scratch, rights)]))
     attempts.attempt("seccomp", partial(seccomp.confine_calls, listener=bounds.listener))
@@ -132,6 +152,12 @@ def _limit(open_files: int) -> None:
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
 
 
+def _loopback(attempts: Attempts) -> None:
+    if attempts.outcomes["network-namespace"] != ACHIEVED:
+        raise OSError("needs a network namespace")
+    linux.loopback_up()
+
+
 def _change_root(attempts: Attempts, bounds: Bounds) -> None:
     """Only in namespaces of its own: anywhere else a mount or a host name would be the machine's."""
     if attempts.outcomes["uts-namespace"] == ACHIEVED:
@@ -143,7 +169,9 @@ def _change_root(attempts: Attempts, bounds: Bounds) -> None:
     unhidden: OSError | None = None
     with attempts.of("own-root", "own-tmp", "own-proc"):
         processes = attempts.outcomes["process-namespace"] == ACHIEVED
-        unhidden = namespaces.own_root(bounds.readable, bounds.scratch_bytes, processes=processes)
+        unhidden = namespaces.own_root(
+            bounds.readable, bounds.scratch_bytes, processes=processes, devices=DEVICES if bounds.server else ()
+        )
     if unhidden is not None:
         attempts.fail(unhidden.strerror or str(unhidden), "own-proc")
 

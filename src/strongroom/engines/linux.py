@@ -8,8 +8,11 @@ Not covered: 32-bit and other architectures; there `machine()` is None and what 
 from __future__ import annotations
 
 import ctypes
+import fcntl
 import os
 import platform
+import socket
+import struct
 
 CLONE_NEWNS = 0x0002_0000
 CLONE_NEWUTS = 0x0400_0000
@@ -83,10 +86,10 @@ def set_mount_attributes(target: str, attributes: int) -> None:
     syscall(_MOUNT_SETATTR, _AT_FDCWD, target.encode(), 0, *_mount_attributes(attributes))
 
 
-def clone_tree(path: str) -> int:
-    """A read-only copy of the mounts below `path`, without set-user-id and devices, as a descriptor. Raises `OSError`."""
+def clone_tree(path: str, *, devices: bool = False) -> int:
+    """A read-only copy of the mounts below `path`, without set-user-id, as a descriptor; `devices` work if asked. Raises `OSError`."""
     tree = syscall(_OPEN_TREE, _AT_FDCWD, path.encode(), _OPEN_TREE_CLONE | _OPEN_TREE_CLOEXEC | _AT_RECURSIVE)
-    attributes = _mount_attributes(MOUNT_ATTR_RDONLY | MOUNT_ATTR_NOSUID | MOUNT_ATTR_NODEV)
+    attributes = _mount_attributes(MOUNT_ATTR_RDONLY | MOUNT_ATTR_NOSUID | (0 if devices else MOUNT_ATTR_NODEV))
     try:
         syscall(_MOUNT_SETATTR, tree, b"", _AT_EMPTY_PATH | _AT_RECURSIVE, *attributes)
     except OSError:
@@ -132,6 +135,16 @@ def drop_capabilities() -> None:
             break  # EINVAL: one past the last capability that this kernel knows
     header = ctypes.create_string_buffer(_CAP_VERSION_3.to_bytes(4, "little") + bytes(4), 8)
     _done(_libc.capset(header, ctypes.create_string_buffer(24)))
+
+
+def loopback_up() -> None:
+    """Switch on the loopback of this network namespace. Raises `OSError`."""
+    flags_of, set_flags, up = 0x8913, 0x8914, 1
+    request = bytearray(struct.pack("16sH22x", b"lo", 0))
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as any_socket:
+        fcntl.ioctl(any_socket, flags_of, request)
+        (flags,) = struct.unpack_from("H", request, 16)
+        fcntl.ioctl(any_socket, set_flags, struct.pack("16sH22x", b"lo", flags | up))
 
 
 def has_capability(capability: int) -> bool:

@@ -56,14 +56,17 @@ def own_user_namespace() -> None:
     Path("/proc/self/gid_map").write_text(f"{group} {group} 1", encoding="utf-8")
 
 
-def own_root(readable: Sequence[str], scratch_bytes: int, *, processes: bool) -> OSError | None:
-    """A read-only root that holds `readable` (read-only), /proc (read-only) and a bounded, non-executable /tmp; nothing else.
+def own_root(
+    readable: Sequence[str], scratch_bytes: int, *, processes: bool, devices: Sequence[str] = ()
+) -> OSError | None:
+    """A read-only root that holds `readable` (read-only), `devices`, /proc (read-only) and a bounded, non-executable /tmp; nothing else.
 
     To be called in a fresh mount namespace only. With `processes`, /proc shows this process namespace alone; where the kernel
     refuses that, the old /proc is shown and the reason returned. Raises `OSError` if there is no such root.
     """
     linux.mount("", "/", linux.MS_REC | linux.MS_PRIVATE)
     trees = [(path, Path(path).is_dir(), linux.clone_tree(path)) for path in _outermost(readable)]
+    trees += [(path, False, linux.clone_tree(path, devices=True)) for path in devices]
     linux.mount("tmpfs", _BASE, _PLAIN, "size=1m,nr_inodes=4k,mode=755")
     for folder in ("/proc", SCRATCH):
         Path(_BASE + folder).mkdir()

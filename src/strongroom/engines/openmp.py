@@ -33,12 +33,12 @@ def folder_with_openmp() -> tempfile.TemporaryDirectory[str] | None:
     return folder
 
 
-def with_folder(environment: dict[str, str], folder: tempfile.TemporaryDirectory[str] | None) -> dict[str, str]:
+def with_folder(environment: dict[str, str], folder: str | None) -> dict[str, str]:
     """`environment` in which the loader also looks into `folder`."""
     if folder is None:
         return environment
     known = environment.get("LD_LIBRARY_PATH")
-    return {**environment, "LD_LIBRARY_PATH": os.pathsep.join([folder.name, *([known] if known else [])])}
+    return {**environment, "LD_LIBRARY_PATH": os.pathsep.join([folder, *([known] if known else [])])}
 
 
 def _machine_has_it() -> bool:

@@ -14,7 +14,7 @@ import itertools
 import socket
 from collections.abc import AsyncGenerator, Mapping, Sequence
 from tempfile import TemporaryDirectory
-from typing import Any, Literal
+from typing import Any, Literal, Protocol
 
 from strongroom.engines import wire
 from strongroom.engines.confine import Confinement
@@ -29,6 +29,12 @@ Profile = Literal["production", "development"]
 _CHILD = "strongroom.engines.child"
 
 
+class Spawn(Protocol):
+    """`spawn.spawn_child`, or a nursery's `child`."""
+
+    def __call__(self, module: str, *arguments: str, libraries: str | None = None) -> Child: ...
+
+
 class EngineProcess:
     """Implements `port.Generator`. `spawn` may be called anywhere; everything else in one event loop; `kill` anywhere.
 
@@ -36,8 +42,9 @@ class EngineProcess:
     `confinement.missing` is to be shown to people.
     """
 
-    def __init__(self, *, profile: Profile, adapter: str = "llama") -> None:
-        self._profile, self._adapter = profile, adapter
+    def __init__(self, *, profile: Profile, adapter: str = "llama", spawn: Spawn = spawn_child) -> None:
+        """`spawn` makes the child; a worker that has keys already leaves that to its nursery."""
+        self._profile, self._adapter, self._spawn = profile, adapter, spawn
         self._child: Child | None = None
         self._libraries: TemporaryDirectory[str] | None = None
         self._connection: _Connection | None = None
@@ -49,7 +56,8 @@ class EngineProcess:
         if self._child is not None:
             raise EngineUnavailable("an engine is spawned once")
         self._libraries = folder_with_openmp()
-        self._child = spawn_child(_CHILD, self._adapter, libraries=self._libraries)
+        name = self._libraries.name if self._libraries is not None else None
+        self._child = self._spawn(_CHILD, self._adapter, libraries=name)
 
     async def ready(self) -> Confinement:
         """Wait until the child has confined itself, and say how far it came. Raises `EngineUnavailable`."""

@@ -14,7 +14,7 @@ import socket
 import subprocess
 import sys
 from dataclasses import dataclass
-from tempfile import TemporaryDirectory
+from typing import Any, Protocol
 
 from strongroom.engines.openmp import with_folder
 from strongroom.errors import EngineUnavailable
@@ -31,11 +31,23 @@ _BOOT = (
 )
 
 
+class ChildProcess(Protocol):
+    """What `subprocess.Popen` and a process that a nursery made have in common."""
+
+    def terminate(self) -> None: ...
+
+    def kill(self) -> None: ...
+
+    def wait(self, timeout: float | None = None) -> object:
+        """Raises `subprocess.TimeoutExpired` or `TimeoutError`."""
+        ...
+
+
 @dataclass(frozen=True, slots=True)
 class Child:
     """A running child: its process (which may be a mere supervisor of the confined one) and the worker's end of the pair."""
 
-    process: subprocess.Popen[bytes]
+    process: Any
     socket: socket.socket
 
     def kill(self) -> None:
@@ -48,13 +60,13 @@ class Child:
         self.process.terminate()
         try:
             self.process.wait(_GONE_SECONDS)
-        except subprocess.TimeoutExpired:
+        except (subprocess.TimeoutExpired, TimeoutError):
             self.process.kill()
             self.process.wait()
         self.socket.close()
 
 
-def spawn_child(module: str, *arguments: str, libraries: TemporaryDirectory[str] | None = None) -> Child:
+def spawn_child(module: str, *arguments: str, libraries: str | None = None) -> Child:
     """Start `module.main(control: int, arguments: list[str])` in a fresh interpreter. Raises `EngineUnavailable`.
 
     `control` is the child's end of a stream socket pair. The child leads a session of its own, so that a Ctrl-C in the

@@ -21,7 +21,8 @@ class Receipt:
     """One answer, job or round. `request` and `response` are commitments under a salt that only the sealed answer carries.
 
     `cache` commits in the same way to the namespace of the prefix cache that the answer could draw on; None: no cache was used.
-    `outcome` is `complete`, `cut` or `failed`; `chain` the head of the lease's chain of verdict tokens; `usage` counts.
+    `outcome` is `complete`, `cut` or `failed`; `chain` the head of the lease's chain of verdict tokens; `usage` counts;
+    `model` is the one of the artifacts that answered, or None where no single one did.
     """
 
     TYPE: ClassVar[str] = "strongroom/receipt/v1"
@@ -40,6 +41,11 @@ class Receipt:
     sequence: int
     time: int
     cache: bytes | None = None
+    model: Digest | None = None
+
+    def __post_init__(self) -> None:
+        if self.model is not None and self.model not in self.artifacts:
+            raise ValueError("a receipt whose model is none of its artifacts")
 
     @property
     def digest(self) -> Digest:

@@ -248,6 +248,12 @@ class OpenedArtifact:
             shutil.rmtree(partial, ignore_errors=True)
             raise
 
+    def moved(self) -> OpenedArtifact:
+        """The artifact for another owner, who closes it then; this one is as if closed, but the key lives on."""
+        taken = OpenedArtifact(self.digest, self.index, self.header, self._streams)
+        self._streams = Streams(taken.streams.registry, taken.streams.manifest, bytearray())
+        return taken
+
     def close(self) -> None:
         self._streams.close()
 

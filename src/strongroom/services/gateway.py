@@ -30,14 +30,15 @@ from strongroom.records import codec
 from strongroom.records.release import PURPOSE_SESSION
 from strongroom.records.session import EVIDENCE_PATH, EvidenceRequest, WorkerProof
 from strongroom.services.problems import Defects, read_body, status_of
-from strongroom.services.server import Server
+from strongroom.services.server import PATIENCE_SECONDS, Server
 from strongroom.services.shelf import Shelf
 from strongroom.services.tenancy.caller import SCOPE as CALLER
 from strongroom.services.tenancy.caller import Caller
 from strongroom.worker.workload import Session
 from strongroom.workloads.inference import answers, requests
 from strongroom.workloads.inference.forms import FORMS, form_of
-from strongroom.workloads.inference.workload import Front, InferenceWorkload
+from strongroom.workloads.inference.queue import ComeBack
+from strongroom.workloads.inference.workload import Front, InferenceWorkload, NoSuchModel
 
 EVIDENCE_PER_SECOND = 20
 MAX_PROVING = 2
@@ -69,8 +70,7 @@ class Gateway:
     ) -> None:
         """`within` wraps the routes inside the seal, as a till does."""
         self._workload, self._session = workload, session
-        self._slots = asyncio.Semaphore(workload.slots)
-        self._waiting = self._asking = self._under_way = 0
+        self._asking = 0
         self._proving = asyncio.Semaphore(MAX_PROVING)
         self._quotes = Bucket(EVIDENCE_PER_SECOND, clock)
         self.routes = [
@@ -89,18 +89,24 @@ class Gateway:
 
     async def health(self, _: Request) -> Response:
         draining = self._session.draining.is_set()
-        load = {"under_way": self._under_way, "waiting": self._waiting, "slots": self._workload.slots}
+        lines = [model.line for model in self._workload.models]
+        load = {
+            "under_way": sum(line.running for line in lines),
+            "waiting": sum(line.waiting for line in lines),
+            "slots": sum(line.slots for line in lines),
+        }
         return JSONResponse({"state": "draining" if draining else "ready", **load}, 503 if draining else 200)
 
     async def models(self, _: Request) -> Response:
-        name = self._workload.model
-        listed = {"object": "list", "data": [_described(name)], "has_more": False, "first_id": name, "last_id": name}
-        return JSONResponse(listed)
+        names = self._workload.names
+        ends = {"has_more": False, "first_id": names[0], "last_id": names[-1]}
+        return JSONResponse({"object": "list", "data": [_described(name) for name in names], **ends})
 
     async def model(self, request: Request) -> Response:
-        if request.path_params["name"] != self._workload.model:
+        name = request.path_params["name"]
+        if name not in self._workload.names:
             raise HTTPException(404)
-        return JSONResponse(_described(self._workload.model))
+        return JSONResponse(_described(name))
 
     async def evidence(self, request: Request) -> Response:
         nonce = codec.decode(EvidenceRequest, await read_body(request, MAX_EVIDENCE_REQUEST)).nonce
@@ -119,14 +125,20 @@ class Gateway:
             raise ChannelRefused(
                 "content is taken only sealed", remedy="Use `strongroom proxy` or `strongroom.Client`."
             )
-        if self._session.draining.is_set() or self._waiting >= self._workload.queue:
+        if self._session.draining.is_set():
             raise Busy
         body = await request.body()
         form = FORMS[request.url.path]
         asked = requests.parse(body)
         caller: Caller | None = request.scope.get(CALLER)
-        generate = self._generate if caller is None else caller.through(self._generate)
-        told = self._workload, self._session, form, asked, body, generate
+        model, whose = self._workload.choose(asked.get("model")), caller.name if caller is not None else None
+        model.check(whose)
+
+        def generate(operation: str, translated: Mapping[str, Any]) -> AsyncGenerator[bytes]:
+            return self._workload.generate(model, asked.get("model"), operation, translated, whose)
+
+        generating = generate if caller is None else caller.through(generate)
+        told = self._workload, self._session, model, form, asked, body, generating
         namespace = caller.namespace if caller is not None else None
         if requests.streams(asked):
             events = await self._begin(answers.stream(*told, namespace=namespace))
@@ -148,30 +160,6 @@ class Gateway:
                     yield event
 
         return rest()
-
-    async def _generate(self, operation: str, request: Mapping[str, Any]) -> AsyncGenerator[bytes]:
-        """What the engine says once it is this request's turn; a stream has its pulse while it waits, too."""
-        async with (
-            self._turn(),
-            contextlib.aclosing(self._workload.engine.generate(operation, request)) as chunks,
-        ):
-            async for chunk in chunks:
-                yield chunk
-
-    @contextlib.asynccontextmanager
-    async def _turn(self) -> AsyncIterator[None]:
-        """One request's place in the queue, then at the engine."""
-        self._waiting += 1
-        try:
-            await self._slots.acquire()
-        finally:
-            self._waiting -= 1
-        self._under_way += 1
-        try:
-            yield
-        finally:
-            self._under_way -= 1
-            self._slots.release()
 
 
 class Bucket:
@@ -209,7 +197,9 @@ async def _refusal(request: Request, error: Exception) -> Response:
     """Our own errors with the remedy in the message; what the engine said of a request, in its own words."""
     if not isinstance(error, StrongroomError):
         raise error
-    return _told(request, error, error.status if isinstance(error, RequestRejected) else status_of(error))
+    if isinstance(error, ComeBack):
+        return _told(request, error, error.status, retry_after=str(error.retry_after))
+    return _told(request, error, error.status if isinstance(error, RequestRejected | NoSuchModel) else status_of(error))
 
 
 async def _nothing_there(request: Request, error: Exception) -> Response:
@@ -220,7 +210,9 @@ async def _nothing_there(request: Request, error: Exception) -> Response:
 
 
 async def _busy(request: Request, _: Exception) -> Response:
-    error = ServiceUnavailable("the worker is draining or its queue is full", remedy="Come back in a moment.")
+    error = ServiceUnavailable(
+        "the worker is draining, or too many ask for its evidence", remedy="Come back in a moment."
+    )
     return _told(request, error, 503, retry_after="1")
 
 
@@ -236,17 +228,19 @@ def front(
     within: Within | None = None,
     around: Within | None = None,
     linger: float = 0.0,
+    patience: float = PATIENCE_SECONDS,
 ) -> Front:
     """What `InferenceWorkload` serves through: HTTP on `host`:`port`; `ready` is told the address. Raises `AddressInUse`.
 
-    `within` as in `Gateway`; `around` wraps everything, the channel too; `linger` in seconds, as `LINGER_SECONDS`.
+    `within` as in `Gateway`; `around` wraps everything, the channel too; `linger` in seconds, as `LINGER_SECONDS`;
+    `patience` as in `Server`.
     """
 
     async def serve(workload: InferenceWorkload, session: Session) -> None:
         gateway = Gateway(workload, session, within=within)
         tls = session.keys.tls.server_context() if session.keys.tls is not None else None
         app = gateway.app if around is None else around(gateway.app)
-        async with Server(app, host=host, port=port, tls=tls) as server:
+        async with Server(app, host=host, port=port, tls=tls, patience=patience) as server:
             ready(server.url)
             await session.draining.wait()
             await asyncio.sleep(linger)

@@ -20,11 +20,14 @@ from typing import Any, Self
 
 import uvicorn
 from starlette.types import ASGIApp
+from uvicorn.protocols.http.h11_impl import H11Protocol
 
 from strongroom.errors import AddressInUse, ServiceUnavailable, UsageError
 from strongroom.services.connections import Connection
 
 STOP_SECONDS = 5
+PATIENCE_SECONDS = 60.0
+"""How long a reader may leave what was sent to it where it is."""
 MAX_PORT = 65535
 
 
@@ -59,11 +62,20 @@ def bind(host: str, port: int) -> socket.socket:
 class Server:
     """`app` on `host`:`port`, served within `async with`; `url` and `port` say where.
 
-    Raises `AddressInUse` on entering.
+    A reader that takes next to nothing (less than 48 KiB) for `patience` seconds while more waits for it is cut off: else it holds an
+    engine, a place in the queue and memory for as long as it likes. Raises `AddressInUse` on entering.
     """
 
-    def __init__(self, app: ASGIApp, *, host: str, port: int, tls: ssl.SSLContext | None = None) -> None:
-        self._app, self._host, self._port, self._tls = app, host, port, tls
+    def __init__(
+        self,
+        app: ASGIApp,
+        *,
+        host: str,
+        port: int,
+        tls: ssl.SSLContext | None = None,
+        patience: float = PATIENCE_SECONDS,
+    ) -> None:
+        self._app, self._host, self._port, self._tls, self._patience = app, host, port, tls, patience
         self._server: _Quiet | None = None
         self._serving: asyncio.Task[None] | None = None
 
@@ -79,7 +91,7 @@ class Server:
     async def __aenter__(self) -> Self:
         bound = bind(self._host, self._port)
         self._port = bound.getsockname()[1]
-        self._server = _Quiet(_config(self._app, self._tls))
+        self._server = _Quiet(_config(self._app, self._tls, self._patience))
         self._serving = asyncio.create_task(self._server.serve([bound]))
         started = asyncio.create_task(self._server.up.wait())
         await asyncio.wait({self._serving, started}, return_when=asyncio.FIRST_COMPLETED)
@@ -176,11 +188,37 @@ class _Quiet(uvicorn.Server):
         yield
 
 
-def _config(app: ASGIApp, tls: ssl.SSLContext | None) -> uvicorn.Config:
+def _patient(seconds: float) -> type[H11Protocol]:
+    """Uvicorn's protocol, which cuts off a reader that makes it wait for longer."""
+
+    class Patient(Connection):
+        _cutting: asyncio.TimerHandle | None = None
+
+        def pause_writing(self) -> None:
+            super().pause_writing()
+            self._cutting = self.loop.call_later(seconds, self.transport.abort)
+
+        def resume_writing(self) -> None:
+            self._calm()
+            super().resume_writing()
+
+        def connection_lost(self, exc: Exception | None) -> None:
+            self._calm()
+            super().connection_lost(exc)
+
+        def _calm(self) -> None:
+            if self._cutting is not None:
+                self._cutting.cancel()
+                self._cutting = None
+
+    return Patient
+
+
+def _config(app: ASGIApp, tls: ssl.SSLContext | None, patience: float) -> uvicorn.Config:
     """Parser and loop are named, so that what else is installed beside us does not change how requests are read."""
     return uvicorn.Config(
         app,
-        http=Connection,
+        http=_patient(patience),
         loop="asyncio",
         log_config=None,
         access_log=False,

@@ -15,7 +15,7 @@ from typing import Literal
 
 from strongroom.channel.pacing import Pacing
 from strongroom.crypto.signatures import PublicKey
-from strongroom.engines.process import EngineProcess
+from strongroom.engines.nursery import Nursery
 from strongroom.errors import FileUnreadable, UsageError
 from strongroom.receipts.cosignature import Quorum, Witness
 from strongroom.records import codec
@@ -26,10 +26,13 @@ from strongroom.release.client import BrokerClient
 from strongroom.sealed.open import Opener
 from strongroom.sealed.registries import from_reference
 from strongroom.services.gateway import LINGER_SECONDS, Within, front
+from strongroom.services.models import Told
+from strongroom.services.server import PATIENCE_SECONDS
 from strongroom.worker.devices import find_device
 from strongroom.worker.hardening import Hardening, harden
 from strongroom.worker.life import Place, State, Worker
 from strongroom.worker.workload import Workload
+from strongroom.workloads.inference.models import Restarts
 from strongroom.workloads.inference.workload import InferenceWorkload
 
 Profile = Literal["production", "development"]
@@ -130,18 +133,24 @@ def hardened(hardening: Hardening) -> str:
 
 
 def inference(
-    settings: Mapping[str, str | int],
+    told: Told,
     *,
     profile: Profile,
     host: str,
     port: int,
     ready: Callable[[str], None],
-    slots: int,
     pacing: Pacing,
     within: Within | None = None,
     around: Within | None = None,
+    restarts: Restarts,
+    patience: float = PATIENCE_SECONDS,
+    heard: Callable[[str], None] = lambda _: None,
 ) -> InferenceWorkload:
-    """The inference workload, in llama.cpp, behind a gateway on `host`:`port`; layers `within` the seal and `around` it."""
-    engine = EngineProcess(profile=profile)
-    carried = front(host, port, ready, within=within, around=around, linger=LINGER_SECONDS)
-    return InferenceWorkload(engine, settings, carried, slots=slots, pacing=pacing)
+    """The inference workload behind a gateway on `host`:`port`; layers `within` the seal and `around` it.
+
+    `heard` is given a sentence for each start and crash of an engine; `patience` as in `Server`.
+    """
+    nursery = Nursery()
+    carried = front(host, port, ready, within=within, around=around, linger=LINGER_SECONDS, patience=patience)
+    models = told.make(profile, nursery, restarts=restarts, told=heard)
+    return InferenceWorkload.of(models, carried, pacing=pacing, nursery=nursery, resident=told.resident)

@@ -51,7 +51,7 @@ class Workload(Protocol):
     async def open(self, artifacts: Sequence[OpenedArtifact]) -> str:
         """Take the opened artifacts, in the order of the statement, and get ready; a sentence for people says how far it came.
 
-        The data keys are wiped afterwards.
+        The data keys are wiped afterwards, but for those of artifacts that the workload takes over (`OpenedArtifact.moved`).
         """
         ...
 
@@ -89,10 +89,12 @@ class Session:
         usage: Mapping[str, int],
         outcome: str,
         namespace: bytes | None = None,
+        model: Digest | None = None,
     ) -> SealedReceipt:
         """Sign what was done. The salt is fresh and travels only inside the sealed answer.
 
-        `namespace` (32 bytes) names the part of a prefix cache that the answer could draw on, None where there is none.
+        `namespace` (32 bytes) names the part of a prefix cache that the answer could draw on, None where there is none; `model`
+        is the artifact that answered.
         """
         salt = secrets.token_bytes(SALT_BYTES)
         self.sequence += 1
@@ -112,6 +114,7 @@ class Session:
             sequence=self.sequence,
             time=self.clock(),
             cache=None if namespace is None else commitment(salt, "cache", namespace),
+            model=model,
         )
         self.leaves.append(receipt.digest)
         sealed = SealedReceipt(Issuer(self.keys.receipt).issue(receipt), salt, namespace)

@@ -27,7 +27,7 @@ def test_a_machine_that_has_the_library_needs_nothing(monkeypatch):
 def test_a_bare_machine_gets_the_copy_and_it_can_be_loaded():
     folder = openmp.folder_with_openmp()
     assert folder is not None
-    environment = openmp.with_folder(dict(os.environ), folder)
+    environment = openmp.with_folder(dict(os.environ), folder.name)
     done = subprocess.run([sys.executable, "-c", LOAD], env=environment, capture_output=True, text=True, check=True)
     assert done.stdout == "loaded\n"
     assert (Path(folder.name) / openmp.LIBRARY).resolve().name.startswith("libgomp-")
@@ -39,7 +39,7 @@ def test_a_loaders_path_that_is_there_already_is_kept():
     folder = openmp.folder_with_openmp()
     assert folder is not None
     with folder:
-        found = openmp.with_folder({"LD_LIBRARY_PATH": "/known"}, folder)
+        found = openmp.with_folder({"LD_LIBRARY_PATH": "/known"}, folder.name)
         assert found["LD_LIBRARY_PATH"] == f"{folder.name}{os.pathsep}/known"
 
 

@@ -13,6 +13,7 @@ from strongroom.records import codec
 from strongroom.records.session import EVIDENCE_PATH, EvidenceRequest
 from strongroom.services import gateway
 from strongroom.services.gateway import Bucket
+from strongroom.worker.workload import Session
 
 CHAT = {"messages": [{"role": "user", "content": "x"}]}
 
@@ -220,3 +221,98 @@ def test_however_many_ask_for_evidence_a_renewal_waits_behind_few(served):
             thread.join(60)
         device.quote = quote
     assert statuses == [200] * len(threads)
+
+
+class Flood(EchoEngine):
+    """Says more than any buffer on the way holds, for as long as somebody listens."""
+
+    closed: threading.Event
+
+    async def generate(self, operation, request):  # noqa: ARG002  # the port
+        self.closed = threading.Event()
+        try:
+            while True:
+                yield json.dumps({"choices": [{"index": 0, "delta": {"content": "word " * 2000}}]}).encode()
+        finally:
+            self.closed.set()
+
+
+def test_a_reader_that_takes_nothing_is_cut_and_its_engine_is_free_again(made, monkeypatch):
+    engine, outcomes, issued = Flood(), [], threading.Event()
+    sign = Session.receipt
+
+    def noted(session, workload, **told):
+        outcomes.append(told["outcome"])
+        issued.set()
+        return sign(session, workload, **told)
+
+    monkeypatch.setattr(Session, "receipt", noted)
+    with made.serving(engine, front={"patience": 0.2}) as served:
+        with sealed(made, served).stream("POST", "/v1/chat/completions", json={**CHAT, "stream": True}) as answer:
+            assert answer.status_code == 200
+            assert engine.closed.wait(30), "the engine still talks to somebody who does not listen"
+            assert issued.wait(30)
+            line = served.worker._workload.models[0].line
+            assert (line.running, line.waiting) == (0, 0)
+        assert outcomes == ["cut"]
+
+
+def test_two_models_answer_under_their_names_and_the_receipt_says_which(tmp_path):
+    with world(tmp_path) as made:
+        second = made.seal("second", b"GGUF another")
+        with made.serving_models({"one": "model", "two": "second"}) as (served, engines):
+            client = made.client(served.url)
+            http = httpx2.Client(transport=client.transport(), timeout=30)
+            listed = httpx2.get(served.url + "/v1/models").json()
+            assert [model["id"] for model in listed["data"]] == ["one", "two"]
+            assert httpx2.get(served.url + "/v1/models/two").status_code == 200
+            assert httpx2.get(served.url + "/v1/models/echo").status_code == 404
+            for name, artifact, number in (("one", made.artifact, 0), ("two", second, 1)):
+                before = len(engines[number].requests)
+                answer = http.post(served.url + "/v1/chat/completions", json={**CHAT, "model": name})
+                assert answer.status_code == 200
+                receipt = json.loads(client.last_receipt.receipt.envelope.payload)
+                assert receipt["model"] == artifact
+                assert receipt["artifacts"] == [made.artifact, second]
+                assert len(engines[number].requests) == before + 1
+            for path, body in (
+                ("/v1/chat/completions", CHAT),
+                ("/v1/chat/completions", {**CHAT, "model": "three"}),
+                ("/v1/messages", {**CHAT, "model": "three", "max_tokens": 3, "stream": True}),
+                ("/v1/responses", {"model": ["one"], "input": "x"}),
+            ):
+                keyset = client.verification.keyset
+                plain = httpx2.Client(
+                    transport=SealedTransport(httpx2.HTTPTransport(), keyset.channel, on_exchange=print)
+                )
+                answer = plain.post(served.url + path, json=body)
+                assert answer.status_code == 404
+                error = answer.json()["error"]
+                assert error["type"] == "not_found_error"
+                assert error["code"] == "inference.no_such_model"
+                assert (answer.json().get("type") == "error") == path.startswith("/v1/messages")
+
+
+def test_a_full_queue_and_a_client_with_its_share_are_told_when_to_come_back(made):
+    with made.serving(EchoEngine(), queue=0) as served:
+        answer = sealed(made, served).post("/v1/messages", json={**CHAT, "max_tokens": 1})
+        assert answer.status_code == 503
+        assert int(answer.headers["retry-after"]) >= 1
+        assert answer.json()["error"]["type"] == "overloaded_error"
+    engine = EchoEngine()
+
+    def named(app):
+        async def within(scope, receive, send):
+            await app({**scope, "strongroom.tenant": "greedy"}, receive, send)
+
+        return within
+
+    with made.serving(engine, queue=1, within=named) as served:
+        line = served.worker._workload.models[0].line
+        line._held["greedy"] = 1
+        answer = sealed(made, served).post("/v1/chat/completions", json=CHAT)
+        assert answer.status_code == 429
+        assert int(answer.headers["retry-after"]) >= 1
+        assert answer.json()["error"]["type"] == "rate_limit_error"
+        line._held.clear()
+        assert sealed(made, served).post("/v1/chat/completions", json=CHAT).status_code == 200

@@ -28,8 +28,9 @@ _BYTES_PER_TOKEN = 4
 
 @dataclass(frozen=True, slots=True)
 class Caller:
-    """`namespace` names the cache that answers can draw on, for receipts; None where the engine keeps none."""
+    """`name` is the tenant's; `namespace` names the cache that answers can draw on, for receipts; None where the engine keeps none."""
 
+    name: str
     steering: Steering
     namespace: bytes | None
     spend: Callable[[int], None]

@@ -109,7 +109,7 @@ class Door:
             return
         salt = cache_salt(self._secret, tenant.name, brought.cache_secret)
         steering = Steering(salt, self._adapters.get(tenant.name))
-        caller = Caller(steering, namespace_of(salt) if self._cache else None, meter.spend)
+        caller = Caller(tenant.name, steering, namespace_of(salt) if self._cache else None, meter.spend)
         try:
             await self._app({**_without_fields(scope), SCOPE: caller}, Replay(body, receive), send)
         finally:

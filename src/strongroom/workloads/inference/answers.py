@@ -20,6 +20,7 @@ from strongroom.records import codec
 from strongroom.worker.workload import Session, sha256
 from strongroom.workloads.inference.forms import BROKEN, Form
 from strongroom.workloads.inference.heartbeat import QUIET_SECONDS, with_heartbeats
+from strongroom.workloads.inference.models import Model
 from strongroom.workloads.inference.workload import InferenceWorkload
 
 Generate = Callable[[str, Mapping[str, Any]], AsyncGenerator[bytes]]
@@ -31,6 +32,7 @@ ENDING_BUCKET = 4096
 async def whole(
     workload: InferenceWorkload,
     session: Session,
+    model: Model,
     form: Form,
     asked: dict[str, Any],
     body: bytes,
@@ -38,7 +40,7 @@ async def whole(
     *,
     namespace: bytes | None = None,
 ) -> bytes:
-    """One JSON document with its receipt inside. Raises what the engine raised; then there is no answer to commit to.
+    """One JSON document of `model` with its receipt inside. Raises what the engine raised; then there is no answer to commit to.
 
     `namespace` as in `Session.receipt`.
     """
@@ -46,7 +48,7 @@ async def whole(
     chunks = [chunk async for chunk in generate(form.operation, request)]
     if len(chunks) != 1:
         raise EngineUnavailable("the engine gave no single answer")
-    answer = form.render(chunks[0], asked, workload.model)
+    answer = form.render(chunks[0], asked, model.name)
     receipt = session.receipt(
         workload.name,
         request_sha256=sha256(body),
@@ -54,6 +56,7 @@ async def whole(
         usage=usage_of(chunks[0]),
         outcome="complete",
         namespace=namespace,
+        model=model.artifact,
     )
     return padding.pad_json(completion.append_to_json(answer, codec.encode(receipt)), workload.pacing.bucket)
 
@@ -61,6 +64,7 @@ async def whole(
 async def stream(
     workload: InferenceWorkload,
     session: Session,
+    model: Model,
     form: Form,
     asked: dict[str, Any],
     body: bytes,
@@ -78,7 +82,7 @@ async def stream(
     if form.events is None:
         raise UsageError("this path does not stream", remedy="Leave `stream` out.")
     request = {**form.translate(asked), "stream": True, "stream_options": {"include_usage": True}}
-    events = form.events(asked, workload.model)
+    events = form.events(asked, model.name)
     hasher, usage, outcome = hashlib.sha256(), dict[str, int](), "none"
 
     def event(data: bytes, bucket: int = workload.pacing.bucket) -> bytes:
@@ -94,6 +98,7 @@ async def stream(
             usage=usage,
             outcome=outcome,
             namespace=namespace,
+            model=model.artifact,
         )
         return padding.pad_event(completion.sse_trailer(codec.encode(sealed)), workload.pacing.bucket)
 

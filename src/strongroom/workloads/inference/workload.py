@@ -1,23 +1,22 @@
 """Inference as a workload of a worker.
 
-Knows: that a model artifact, and each adapter's, holds one file an engine can load, and how an engine is fed. Does not know: HTTP
-(`services.gateway` is the `front`), evidence, leases, whose an adapter is.
-Not covered: several models in one worker.
+Knows: which artifact is which model's, and which model a request means. Does not know: HTTP (`services.gateway` is the `front`),
+evidence, leases, how a model is kept up (`models`).
 """
 
 from __future__ import annotations
 
 import asyncio
-import os
-import threading
-from collections.abc import Awaitable, Mapping, Sequence
-from typing import Protocol
+from collections.abc import AsyncGenerator, Awaitable, Mapping, Sequence
+from contextlib import aclosing
+from typing import Any, Protocol
 
 from strongroom.channel.pacing import Pacing
-from strongroom.engines.process import EngineProcess
-from strongroom.errors import EngineUnavailable, MalformedArtifact
+from strongroom.engines.nursery import Nursery
+from strongroom.errors import EngineUnavailable, MalformedArtifact, UsageError
 from strongroom.sealed.open import OpenedArtifact
 from strongroom.worker.workload import Session
+from strongroom.workloads.inference.models import Engine, Model, Room
 
 MODEL_SUFFIX = ".gguf"
 
@@ -28,14 +27,25 @@ class Front(Protocol):
     def __call__(self, workload: InferenceWorkload, session: Session) -> Awaitable[None]: ...
 
 
+class NoSuchModel(UsageError):
+    """A request for a model that this worker does not serve; `status` is HTTP's."""
+
+    code = "inference.no_such_model"
+    default_remedy = "Ask for one of those that /v1/models lists."
+    status = 404
+
+
 class InferenceWorkload:
-    """One model in one confined engine. `settings` are the engine's (context, threads, slots, name of the model)."""
+    """One or several models, each in a confined engine of its own (`of`); or one in an engine that is there and never starts again.
+
+    `settings` are the engine's (context, threads, slots, name of the model).
+    """
 
     name = "inference"
 
     def __init__(
         self,
-        engine: EngineProcess,
+        engine: Engine,
         settings: Mapping[str, str | int],
         front: Front,
         *,
@@ -43,39 +53,114 @@ class InferenceWorkload:
         queue: int = 16,
         pacing: Pacing | None = None,
     ) -> None:
-        self.engine, self.settings = engine, settings
-        self.slots, self.queue = slots, queue
+        only = Model(settings, lambda: engine, slots=slots, queue=queue)
+        self._set_up([only], front, pacing=pacing, nursery=None, resident=None)
+
+    @classmethod
+    def of(
+        cls,
+        models: Sequence[Model],
+        front: Front,
+        *,
+        pacing: Pacing | None = None,
+        nursery: Nursery | None = None,
+        resident: int | None = None,
+    ) -> InferenceWorkload:
+        """`models` in the order of their artifacts. `nursery` makes their engines and is spawned and ended here.
+
+        `resident` is how many are in memory at once where that is fewer than all. Raises `UsageError` if two share a name.
+        """
+        made = cls.__new__(cls)
+        made._set_up(models, front, pacing=pacing, nursery=nursery, resident=resident)  # noqa: SLF001  # its own class
+        return made
+
+    def _set_up(
+        self,
+        models: Sequence[Model],
+        front: Front,
+        *,
+        pacing: Pacing | None,
+        nursery: Nursery | None,
+        resident: int | None,
+    ) -> None:
+        self.models = tuple(models)
         self.pacing = pacing if pacing is not None else Pacing()
-        self._front = front
-        self._lock, self._wiped = threading.Lock(), False
-        self._descriptors: list[int] = []
+        self._front, self._nursery = front, nursery
+        places = len(self.models) if resident is None else resident
+        if places < len(self.models):
+            for model in self.models:
+                model.takes_turns()
+        self._room = Room(self.models, places)
+        self._names = {name: model for model in self.models for name in (model.name, *model.adapters)}
+        if len(self._names) != sum(1 + len(model.adapters) for model in self.models):
+            raise UsageError("two models of one name", remedy="Give each its own: NAME=REFERENCE.")
 
     @property
     def model(self) -> str:
-        """The name under which the model is served; what a request calls it is the client's affair."""
-        return str(self.settings["name"])
+        """The name of the model, or of the first one."""
+        return self.models[0].name
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """All names under which something is served."""
+        return tuple(self._names)
+
+    def choose(self, named: object) -> Model:
+        """The model that a request means. A worker with one name takes any. Raises `NoSuchModel`."""
+        if len(self._names) == 1:
+            return self.models[0]
+        found = self._names.get(named) if isinstance(named, str) else None
+        if found is None:
+            raise NoSuchModel("there is no model of this name here")
+        return found
+
+    async def generate(
+        self, model: Model, named: object, operation: str, request: Mapping[str, Any], whose: str | None = None
+    ) -> AsyncGenerator[bytes]:
+        """What the model says once it is this request's turn. `named` is the name it was asked by: an adapter's goes to the engine.
+
+        Raises `ComeBack`, and as `engines.port.Generator.generate`.
+        """
+        asked = {**request, "model": named} if named in model.adapters else request
+        async with model.line.turn(whose), self._room.use(model), aclosing(model.generate(operation, asked)) as chunks:
+            async for chunk in chunks:
+                yield chunk
 
     def prepare(self) -> None:
-        self.engine.spawn()
+        if self._nursery is not None:
+            self._nursery.spawn()
+        for model in self.models:
+            model.prepare()
 
     async def open(self, artifacts: Sequence[OpenedArtifact]) -> str:
-        try:
-            for each in artifacts:  # the model, then its adapters
-                path, artifact = find_model([each])
-                await asyncio.to_thread(self._take, artifact, path)
-            model, *adapters = self._descriptors
-            confinement = await (
-                self.engine.load(model, self.settings, adapters) if adapters else self.engine.load(model, self.settings)
-            )
-        finally:
-            self._let_go()  # the engine has its own; the last one to close it frees the plaintext
+        if len(self.models) == 1:
+            only = self.models[0]
+            beside: tuple[tuple[OpenedArtifact, str], ...] = ()
+            if not only.whole:  # the model, then its adapters
+                beside = tuple((each, find_model([each])[0]) for each in artifacts[1:])
+                artifacts = artifacts[:1]
+            told = await self._open(only, artifacts, beside)
+            return told or "the model is ready to be loaded"
+        if len(artifacts) != len(self.models):
+            raise MalformedArtifact(f"{len(artifacts)} artifacts for {len(self.models)} models")
+        said = [await self._open(model, [artifact]) for model, artifact in zip(self.models, artifacts, strict=True)]
+        missing = next((words for words in said if words), "each is loaded when it is asked for")
+        return f"{len(self.models)} models: {missing}"
+
+    async def _open(
+        self, model: Model, artifacts: Sequence[OpenedArtifact], adapters: Sequence[tuple[OpenedArtifact, str]] = ()
+    ) -> str:
+        artifact, paths = model_files(artifacts, whole=model.whole)
+        confinement = await model.open(artifact, paths, adapters)
+        if confinement is None:
+            return ""
         missing = "; ".join(f"{name}: {reason}" for name, reason in confinement.missing.items())
         beside = f" with {len(adapters)} adapters" if adapters else ""
         return f"the model is in memory{beside}, its engine confined{f', but for {missing}' if missing else ''}"
 
     async def run(self, session: Session) -> None:
         serving = asyncio.ensure_future(self._front(self, session))
-        watching = asyncio.ensure_future(self.engine.wait())
+        watching = asyncio.ensure_future(self._all_lost())
         try:
             await asyncio.wait({serving, watching}, return_when=asyncio.FIRST_COMPLETED)
             if serving.done():
@@ -84,35 +169,30 @@ class InferenceWorkload:
             await serving
             raise EngineUnavailable("the engine ended; its plaintext went with it")
         finally:
+            for model in self.models:
+                model.stop()
             for task in (serving, watching):
                 task.cancel()
             await asyncio.gather(serving, watching, return_exceptions=True)
 
+    async def _all_lost(self) -> None:
+        for model in self.models:
+            await model.lost.wait()
+
     def wipe(self) -> None:
-        self._wiped = True
-        self._let_go()
-        self.engine.kill()
+        for model in self.models:
+            model.wipe()
+        if self._nursery is not None:
+            self._nursery.kill()
 
-    def _take(self, artifact: OpenedArtifact, path: str) -> None:
-        """Decrypt on a thread. Nobody can stop a thread, so it looks for itself whether it was wiped meanwhile."""
-        descriptor = artifact.into_memfd(path, progress=self._go_on)
-        with self._lock:
-            late = self._wiped
-            if not late:
-                self._descriptors.append(descriptor)
-        if late:
-            os.close(descriptor)
-            self._go_on(0, 0)
 
-    def _go_on(self, _done: int, _total: int) -> None:
-        if self._wiped:
-            raise EngineUnavailable("the worker was wiped while its model was being opened")
-
-    def _let_go(self) -> None:
-        with self._lock:
-            descriptors, self._descriptors = self._descriptors, []
-        for descriptor in descriptors:
-            os.close(descriptor)
+def model_files(artifacts: Sequence[OpenedArtifact], *, whole: bool) -> tuple[OpenedArtifact, tuple[str, ...]]:
+    """The artifact and the files that an engine gets: the one model file, or all of one artifact. Raises `MalformedArtifact`."""
+    if whole:
+        (artifact,) = artifacts
+        return artifact, tuple(file.path for file in artifact.files)
+    path, artifact = find_model(artifacts)
+    return artifact, (path,)
 
 
 def find_model(artifacts: Sequence[OpenedArtifact]) -> tuple[str, OpenedArtifact]:

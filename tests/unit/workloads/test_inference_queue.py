@@ -1,0 +1,107 @@
+import asyncio
+
+import pytest
+
+from strongroom.workloads.inference.queue import LONGEST_WAIT, Full, Line, TooMany
+
+
+class Clock:
+    now = 0.0
+
+    def __call__(self) -> float:
+        return self.now
+
+
+def test_so_many_run_so_many_wait_and_the_next_is_told_when_to_come():
+    async def story() -> None:
+        clock = Clock()
+        line, leave = Line(1, 2, clock), asyncio.Event()
+        order: list[int] = []
+
+        async def one(number: int) -> None:
+            async with line.turn():
+                order.append(number)
+                await leave.wait()
+
+        tasks = [asyncio.create_task(one(number)) for number in range(3)]
+        await asyncio.sleep(0)
+        assert (line.running, line.waiting) == (1, 2)
+        with pytest.raises(Full) as refusal:
+            line.check()
+        assert (refusal.value.status, refusal.value.retry_after) == (503, 1)
+        clock.now = 7.0
+        leave.set()
+        await asyncio.gather(*tasks)
+        assert order == [0, 1, 2]
+        assert (line.running, line.waiting) == (0, 0)
+        line.check()
+
+    asyncio.run(story())
+
+
+def test_the_pace_of_the_last_turns_says_when_to_come_back():
+    async def story() -> None:
+        clock = Clock()
+        line = Line(2, 0, clock)
+        for _ in range(40):
+            async with take(line):
+                clock.now += 9.0
+        assert line.retry_after == 5
+        for _ in range(40):
+            async with take(line):
+                clock.now += 9000.0
+        assert line.retry_after == LONGEST_WAIT
+
+    def take(line: Line):
+        line.room = 1
+        return line.turn()
+
+    asyncio.run(story())
+
+
+def test_a_named_client_takes_its_share_and_leaves_room_for_others():
+    async def story() -> None:
+        line, leave = Line(1, 3), asyncio.Event()
+
+        async def one(whose: str) -> None:
+            async with line.turn(whose):
+                await leave.wait()
+
+        tasks = [asyncio.create_task(one("greedy")) for _ in range(2)]
+        await asyncio.sleep(0)
+        with pytest.raises(TooMany) as refusal:
+            async with line.turn("greedy"):
+                raise AssertionError
+        assert refusal.value.status == 429
+        line.check("modest")
+        line.check()
+        leave.set()
+        await asyncio.gather(*tasks)
+        line.check("greedy")
+        assert not line._held
+
+    asyncio.run(story())
+
+
+def test_who_leaves_the_line_leaves_its_place():
+    async def story() -> None:
+        line, leave = Line(1, 1), asyncio.Event()
+
+        async def one() -> None:
+            async with line.turn("a"):
+                await leave.wait()
+
+        first = asyncio.create_task(one())
+        await asyncio.sleep(0)
+        second = asyncio.create_task(line.turn("b").__aenter__())
+        await asyncio.sleep(0)
+        assert line.waiting == 1
+        second.cancel()
+        await asyncio.gather(second, return_exceptions=True)
+        assert line.waiting == 0
+        leave.set()
+        await first
+        async with line.turn("b"):
+            assert line.running == 1
+
+    asyncio.run(story())
