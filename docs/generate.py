@@ -4,6 +4,7 @@
     errors.md     every error: code, exit code, meaning, remedy
     checks.md     every check of a verdict, as an appraisal of simulated evidence lists them
     metrics.md    every metric, line of the log and attribute of a span, with what may stand in it
+    doctor.md     every check of a host, with its source
     schemas/      a JSON Schema of each record that travels
     openapi/      the HTTP APIs of the broker and of the gateway
 
@@ -24,6 +25,8 @@ import click
 from strongroom import errors
 from strongroom.appraisal import appraise, explain, policies
 from strongroom.cli.main import COMMANDS, strongroom
+from strongroom.launch.doctor import CHECKS as HOST_CHECKS
+from strongroom.launch.doctor import PURPOSES
 from strongroom.observe import table
 from strongroom.records import schema
 from strongroom.records.digest import digest_bytes
@@ -115,6 +118,7 @@ def pages() -> dict[str, str]:
     found["openapi/broker.json"] = json.dumps(openapi.description(), indent=2, ensure_ascii=False) + "\n"
     found["openapi/gateway.json"] = json.dumps(gateway_openapi.description(), indent=2, ensure_ascii=False) + "\n"
     found["metrics.md"] = metrics_page()
+    found["doctor.md"] = doctor_page()
     return found | {f"schemas/{name}.json": schema_file(kind) for name, kind in TRAVELLING.items()}
 
 
@@ -320,6 +324,29 @@ def _coarseness(metric: table.Metric) -> str:
     if metric.edges:
         return f"{', '.join(f'{edge:g}' for edge in metric.edges)} {metric.unit}"
     return f"up to a multiple of {metric.grain}" if metric.grain > 1 else ""
+
+
+DOCTOR_INTRODUCTION = """\
+# Checks of a host
+
+<!-- Written by docs/generate.py; do not edit. -->
+
+What [`strongroom doctor`](../how-to/check-a-host.md) looks at, in this order. Each is `pass`, `fail` or `unknown`; only `pass` passes.
+They are no checks of a verdict: a host speaks for itself here.
+
+"""
+
+
+def doctor_page() -> str:
+    """Every check of a host, as a table, with who asks for it."""
+    purposes = [f"- `{name}`: can it {what}\n" for name, what in PURPOSES.items()]
+    rows = [
+        f"| `{check.id}` | {', '.join(name for name in PURPOSES if name in check.purposes)} | {check.passes_if} "
+        f"| {check.source} |\n"
+        for check in HOST_CHECKS
+    ]
+    heading = "\n| check | asked by | passes if | source |\n|---|---|---|---|\n"
+    return DOCTOR_INTRODUCTION + "".join(purposes) + heading + "".join(rows)
 
 
 INTEROP_INTRODUCTION = """# Who reads what whom

@@ -26,6 +26,7 @@ import pytest
 from strongroom import errors
 from strongroom.appraisal.policies import from_toml, template
 from strongroom.demo.attacks import attacks
+from strongroom.launch.doctor import CHECKS as HOST_CHECKS
 from strongroom.records import codec
 from strongroom.records.digest import digest_bytes
 from strongroom.records.policy import Reference
@@ -232,6 +233,7 @@ NOT_RUN = {
     "README.md": 2,
     "CONTRIBUTING.md": 1,
     "docs/tutorial.md": 1,
+    "docs/how-to/check-a-host.md": 1,
     "docs/how-to/run-a-broker.md": 3,
     "docs/how-to/use-another-engine.md": 2,
     "docs/how-to/sign-and-verify-models.md": 1,
@@ -290,7 +292,7 @@ def every_check():
     made = Installation.create(folder / "intel", now=now), SnpInstallation.generate(now=now)
     hardware = Hardware(*made, TpmMaker.generate(now=now), NitroCloud.create(now=now), CcaPlatform(), now)
     shutil.rmtree(folder)
-    found = set(generator().CHECKS) | {"policy.custody", "tpm.ak.enrolment"}
+    found = set(generator().CHECKS) | {"policy.custody", "tpm.ak.enrolment"} | {check.id for check in HOST_CHECKS}
     found |= {f"{k}.{log}.{w}" for k in ("tdx", "tpm") for log in ("log", "cel") for w in LOG_CHECKS}
     for name, subject in subjects(hardware).items():
         registers = dict.fromkeys(subject.kind.registers, ("00",))

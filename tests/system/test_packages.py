@@ -20,6 +20,7 @@ ROOMS = {
         "strongroom.cli.audit",
         "strongroom.cli.talk",
         "strongroom.cli.receipt",
+        "strongroom.cli.doctor",
     ],
     "owner": ["strongroom.sealed.seal", "strongroom.sealed.open", "strongroom.release.client", "strongroom.cli.sealed"],
     "worker": ["strongroom.services.worker", "strongroom.workloads.inference.workload", "strongroom.cli.serve"],

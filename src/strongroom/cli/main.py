@@ -26,6 +26,7 @@ COMMANDS = {
     "copy": "copy",
     "credits": "credits",
     "demo": "demo",
+    "doctor": "doctor",
     "erase": "erase",
     "evidence": "evidence",
     "front-door": "door",
