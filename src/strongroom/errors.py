@@ -25,6 +25,8 @@
     │   ├── CredentialRefused                an API key or token that is missing, or nobody's
     │   │   └── CredentialExposed            one that travelled where others can read it
     │   ├── TenantRefused                    somebody genuine who is no tenant here
+    │   ├── ImageChanged                     a file of a launch that is not the one its specification pins
+    │   ├── NotMeasurable                    a launch of which nobody could say what it will measure
     │   ├── NotAuthorised                    an administrator's request without a valid signature
     │   ├── NotPermitted                     an administrator whose role or tenant does not allow what was asked
     │   └── WorkloadFailed                   what ran inside ended with an error of its own
@@ -33,6 +35,7 @@
     │   ├── MalformedRecord                  a record of unknown type, field, version or shape
     │   ├── MalformedEvidence                a quote or collateral that does not parse
     │   ├── MalformedArtifact                a layout, manifest or stream that does not parse
+    │   ├── MalformedImage                   a kernel, firmware or image of a launch that does not parse
     │   ├── MalformedMessage                 a frame of the channel that does not parse
     │   └── FileUnreadable                   a file that is missing or cannot be read
     └── Unavailable                 exit 4   nothing is wrong, but it cannot be done now
@@ -215,6 +218,16 @@ class NotPermitted(Refused):
     default_remedy = "Ask an administrator whose role allows it, or a root of the broker for that role."
 
 
+class ImageChanged(Refused):
+    code = "launch.image_changed"
+    default_remedy = "Build the image again, or pin the new digest after you have looked at what changed."
+
+
+class NotMeasurable(Refused):
+    code = "launch.not_measurable"
+    default_remedy = "Change the launch specification so that all that decides what runs is measured."
+
+
 class CreditRefused(Refused):
     code = "credit.refused"
     default_remedy = "Buy credits (`strongroom credits buy`) and ask with them (--credits WALLET)."
@@ -271,6 +284,11 @@ class MalformedArtifact(Unreadable):
     default_remedy = "Check the reference; this is not an artifact that strongroom sealed."
 
 
+class MalformedImage(Unreadable):
+    code = "launch.image_malformed"
+    default_remedy = "Check which file the launch specification names there, and build it again."
+
+
 class MalformedMessage(Unreadable):
     code = "channel.malformed"
     default_remedy = "The peer does not speak this version of the sealed channel."
@@ -305,8 +323,8 @@ class QuotaExceeded(Unavailable):
     code = "tenant.quota"
     default_remedy = "Wait as long as retry-after says."
 
-    def __init__(self, message: str, *, seconds: int) -> None:
-        super().__init__(message, detail=f"retry after {seconds} s")
+    def __init__(self, message: str, *, remedy: str | None = None, detail: str = "", seconds: int = 1) -> None:
+        super().__init__(message, remedy=remedy, detail=detail or f"retry after {seconds} s")
         self.seconds = seconds
 
 

@@ -35,6 +35,7 @@ COMMANDS = {
     "keys": "keys",
     "leases": "leases",
     "log": "receipt",
+    "measure": "measure",
     "ocicrypt": "ocicrypt",
     "open": "sealed",
     "policy": "policy",

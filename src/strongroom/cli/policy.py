@@ -28,7 +28,7 @@ from strongroom.crypto.signatures import private_from_pem
 from strongroom.errors import UsageError
 from strongroom.records import codec
 from strongroom.records.envelope import Envelope
-from strongroom.records.evidence import EvidenceBundle
+from strongroom.records.evidence import Evidence, EvidenceBundle
 from strongroom.records.policy import Reference
 from strongroom.records.verdict import Verdict
 
@@ -170,6 +170,7 @@ def put(path: str, broker: str, broker_fingerprint: str, identity: Path, *, dry_
 @click.option("--owner", metavar="FILE")
 @signed_options
 @click.option("--expected-log", metavar="FILE", help="The event log of a boot that was as it should be.")
+@click.option("--spec", metavar="SPEC", help="The launch specification that the machine should have been started from.")
 @click.option("--anchor", multiple=True, metavar="FILE", help="Installation roots (PEM).")
 @click.option("--at", type=Moment(), help="Judge as of this moment (Unix seconds, or ISO 8601).")
 @output.json_option
@@ -187,6 +188,8 @@ def explain_command(evidence: str, policy: str, at: int | None, *, as_json: bool
         known=known,
     )
     inputs = _inputs(bundle, verdict, known, given["expected_log"])
+    if given["spec"] is not None:
+        inputs = [*_launch_inputs(bundle.evidence, verdict, given["spec"]), *inputs]
     rows = explain(verdict)
     if as_json:
         found = [{"id": c.id, "status": c.status.value, "detail": c.detail, "cause": why} for c, why in rows]
@@ -211,3 +214,22 @@ def _inputs(bundle: EvidenceBundle, verdict: Verdict, known: Known, expected_log
     if expected_log is not None:
         expected = measured_inputs(evidence.kind, output.read_file(expected_log))
     return [*explain_registers(evidence, verdict, expected), *explain_events(evidence)]
+
+
+def _launch_inputs(evidence: Evidence, verdict: Verdict, path: str) -> list[str]:
+    """Which input of the launch differs from its specification; the machine's own log counts only if it replays."""
+    from strongroom.cli.measure import expect, load_spec
+    from strongroom.launch.explain import explain_launch
+
+    spec = load_spec(path)
+    if spec.tee != evidence.kind:
+        raise UsageError(f"the specification is of a {spec.tee} machine, the evidence of {evidence.kind}")
+    claims = kind_of(evidence.kind).stated(evidence.quote)
+    replayed = evidence.log and not any(
+        ".log." in c.id and c.id.endswith((".parse", ".replay")) for c in verdict.failed
+    )
+    actual = measured_inputs(evidence.kind, evidence.log) if replayed else ()
+    said = explain_launch(expect(spec, path), claims, actual)
+    if evidence.statement.launch_spec not in {None, spec.digest}:
+        said.insert(0, f"launch specification: expected {spec.digest}, stated {evidence.statement.launch_spec}")
+    return said

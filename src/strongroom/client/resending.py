@@ -98,8 +98,11 @@ class Resending(httpx2.BaseTransport):
         sendings = Sendings(request, doubts=self._client.wallet is None)
         used = self._client.current()
         while True:
+            transport = self._client.transport(
+                used
+            )  # a worker that cannot be asked this way is no worker with other keys
             try:
-                answer = self._client.transport(used).handle_request(sendings.request)
+                answer = transport.handle_request(sendings.request)
             except (StrongroomError, httpx2.TransportError) as error:
                 then = _again(self._client, sendings, error, used)
                 if then is Next.VERIFY:
@@ -147,8 +150,9 @@ class AsyncResending(httpx2.AsyncBaseTransport):
         sendings = Sendings(request, doubts=self._client.wallet is None)
         used = await self._client.current()
         while True:
+            transport = await self._client.transport(used)
             try:
-                answer = await (await self._client.transport(used)).handle_async_request(sendings.request)
+                answer = await transport.handle_async_request(sendings.request)
             except (StrongroomError, httpx2.TransportError) as error:
                 then = _again(self._client, sendings, error, used)
                 if then is Next.VERIFY:

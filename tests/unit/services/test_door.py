@@ -97,12 +97,12 @@ def test_a_busy_worker_sends_its_client_to_another(place, workers, door):
     client = place.client(door.url)
     first = client.verify().keyset.digest
     busy = next(worker for worker in workers if place.client(worker.url).verify().keyset.digest == first)
-    before, session = len(busy.engine.requests), busy.worker._workload
-    session.queue, kept = 0, session.queue
+    before, line = len(busy.engine.requests), busy.worker._workload.models[0].line
+    line.room, kept = 0, line.room
     try:
         assert client.ask("hello") == ANSWER
     finally:
-        session.queue = kept
+        line.room = kept
     assert len(busy.engine.requests) == before
     assert client.verification is not None
     assert client.verification.keyset.digest != first

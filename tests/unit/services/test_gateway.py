@@ -8,11 +8,14 @@ from world import WORDS, EchoEngine, World, world
 
 from strongroom.channel.client import SealedTransport
 from strongroom.channel.pacing import Pacing
+from strongroom.engines.steering import Steering
 from strongroom.errors import EngineUnavailable, ReceiptInvalid
 from strongroom.records import codec
 from strongroom.records.session import EVIDENCE_PATH, EvidenceRequest
 from strongroom.services import gateway
 from strongroom.services.gateway import Bucket
+from strongroom.services.tenancy.caller import SCOPE as CALLER
+from strongroom.services.tenancy.caller import Caller
 from strongroom.worker.workload import Session
 
 CHAT = {"messages": [{"role": "user", "content": "x"}]}
@@ -303,7 +306,7 @@ def test_a_full_queue_and_a_client_with_its_share_are_told_when_to_come_back(mad
 
     def named(app):
         async def within(scope, receive, send):
-            await app({**scope, "strongroom.tenant": "greedy"}, receive, send)
+            await app({**scope, CALLER: Caller("greedy", Steering(), None, lambda _: None)}, receive, send)
 
         return within
 

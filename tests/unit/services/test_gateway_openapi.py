@@ -5,6 +5,7 @@ import time
 
 import pytest
 import schemathesis
+import schemathesis.specs.openapi.schemas  # what it would import later, while other threads run
 from hypothesis import HealthCheck, given, settings
 from schemathesis import GenerationMode
 from schemathesis.checks import CHECKS
@@ -34,8 +35,7 @@ class Worker:
     def __init__(self) -> None:
         self.engine, keys = TalkingEngine(), WorkerKeys.generate(now=int(time.time()))
         workload = InferenceWorkload(self.engine, {"name": "echo"}, None, slots=4)  # type: ignore[arg-type]
-        if hasattr(workload, "models"):  # a model is ready once its engine is
-            workload.models[0].attach(self.engine)
+        self._model = workload.models[0]
         self.gateway = Gateway(workload, _session(keys))
         peer = exchange_v2.peer_of(keys.keyset)
         assert peer is not None
@@ -43,6 +43,8 @@ class Worker:
         self._channel = exchange_v2.ChannelV2(peer, self.exchanges.append)
 
     async def app(self, scope, receive, send):
+        if not self._model.up:
+            self._model.attach(self.engine)
         if scope["type"] != "http":
             await self.gateway.app(scope, receive, send)
             return

@@ -1,0 +1,92 @@
+"""Where a machine is started: what belongs to one host, and must not be part of a specification or its digest.
+
+Knows: paths, sockets, addresses of devices. Does not know: QEMU's or libvirt's words for them.
+"""
+
+from __future__ import annotations
+
+import base64
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Literal
+
+from strongroom.appraisal.statement import launch_register
+from strongroom.errors import UsageError
+from strongroom.launch.spec import place_of
+from strongroom.records.launch import LaunchSpec, PinnedFile
+
+DISKS = ("disk", "verity-disk")
+
+
+@dataclass(frozen=True, slots=True)
+class QuoteService:
+    """Where a trust domain's host answers for quotes: the path of a socket, or else a vsock's CID and port."""
+
+    path: str | None = None
+    cid: int = 2
+    port: int = 4050
+
+
+@dataclass(frozen=True, slots=True)
+class Place:
+    """One host's part of a launch.
+
+    `images` is the folder of the pinned files; `state` the machine's own, with `vars.fd`, `tpm.sock` and `console.log`.
+    `boot_disk` holds the unified kernel image in a FAT file system without a partition table (else PCR 5 would be another);
+    `disks` belong to the specification's disks in their order, `gpus` are PCI addresses. `ports` are forwarded from the
+    host's loopback address to the guest. `c_bit` and `reduced_bits` are the host CPU's, for SEV-SNP.
+    """
+
+    images: Path
+    state: Path
+    accelerator: Literal["kvm", "tcg"] = "kvm"
+    boot_disk: Path | None = None
+    disks: tuple[Path, ...] = ()
+    gpus: tuple[str, ...] = ()
+    quotes: QuoteService = field(default_factory=QuoteService)
+    ports: Mapping[int, int] = field(default_factory=dict)
+    vsock_cid: int | None = None
+    c_bit: int = 51
+    reduced_bits: int = 1
+
+    def file(self, pinned: PinnedFile) -> str:
+        return str(place_of(pinned, self.images))
+
+    @property
+    def variables(self) -> Path:
+        return self.state / "vars.fd"
+
+    @property
+    def tpm(self) -> Path:
+        return self.state / "tpm.sock"
+
+    @property
+    def console(self) -> Path:
+        return self.state / "console.log"
+
+
+def check_place(spec: LaunchSpec, place: Place) -> None:
+    """Whether host and specification fit together. Raises `UsageError`."""
+    if spec.tee == "nitro":
+        raise UsageError("an enclave is started by AWS's own tools", remedy="Use `nitro-cli run-enclave`.")
+    if spec.tee != "tpm" and place.accelerator != "kvm":
+        raise UsageError(f"{spec.tee} needs KVM: nothing emulates it")
+    wanted = sum(device.kind in DISKS for device in spec.devices), spec.gpus.count if spec.gpus else 0
+    if wanted != (len(place.disks), len(place.gpus)):
+        raise UsageError(f"the specification has {wanted[0]} disks and {wanted[1]} GPUs, the host gives others")
+    if boots_from_disk(spec) != (place.boot_disk is not None):
+        raise UsageError("a unified kernel image is booted from a disk of its own, a kernel from none")
+    if any(device.kind == "vsock" for device in spec.devices) and place.vsock_cid is None:
+        raise UsageError("the specification has a vsock, and the host gives no CID")
+
+
+def boots_from_disk(spec: LaunchSpec) -> bool:
+    """Whether the firmware finds the image on a disk; under SEV-SNP it is given by QEMU, which alone is measured."""
+    return spec.boot.kind == "uki" and spec.tee != "snp"
+
+
+def register_value(spec: LaunchSpec) -> str:
+    """What MRCONFIGID (48 bytes) or HOST_DATA (32 bytes) is set to, in base64."""
+    algorithm = {"tdx": "sha384", "snp": "sha256"}[spec.tee]
+    return base64.b64encode(bytes.fromhex(launch_register(spec.digest, algorithm))).decode("ascii")
