@@ -3,7 +3,7 @@
 | what happened | was it read? | then |
 |---|---|---|
 | another TLS key, 422: other keys than were verified | no | verify again, send again, once |
-| a refusal in words that no worker uses: a 422 that somebody rewrote, perhaps | no | the same, if another keyset is proved then |
+| a refusal in words that no worker uses, as a 422 rewritten | nobody knows | the same, if it has new keys, is alone and unpaid |
 | 503 or 429 from whoever stands before the worker, or sealed 503 from the worker | no | another worker of the fleet, if there is one |
 | the connection broke before the answer began, 502 | nobody knows | the same worker, once, with the same identity: it answers it once |
 | anything else, or any failure after that | | the error is the caller's |
@@ -190,6 +190,9 @@ class AsyncResending(httpx2.AsyncBaseTransport):
 
 def _again(client: Client | AsyncClient, sendings: Sendings, error: Exception, used: Verification) -> Next:
     """What follows; a worker that was away is verified anew before the next request."""
+    if type(error) is ChannelRefused and (client.wallet is not None or client.replicas.many):
+        client.drop(used)  # it may have been read: not sent to another worker of a fleet, nor paid for twice
+        raise error
     try:
         return sendings.again(error, used)
     except ServiceUnavailable:
