@@ -11,6 +11,7 @@ import click
 from strongroom.cli.output import F
 
 if TYPE_CHECKING:
+    from strongroom.engines.server import Needs
     from strongroom.engines.upstream import Kind
     from strongroom.services.models import Told
 
@@ -49,6 +50,20 @@ _OPTIONS = (
         help="What that server is; vllm gets a cache salt with each request.",
     ),
     click.option(
+        "--engine-scratch",
+        type=click.IntRange(16, 1 << 20),
+        default=512,
+        show_default=True,
+        metavar="MIB",
+        help="The size of that server's /tmp and /dev/shm, both in memory.",
+    ),
+    click.option("--engine-compiles", is_flag=True, help="That server may execute what it compiled into its /tmp."),
+    click.option(
+        "--engine-unsafe-gpus",
+        is_flag=True,
+        help="UNSAFE: that server has this machine's GPUs, which nothing has proved. Never in production.",
+    ),
+    click.option(
         "--restarts",
         type=click.IntRange(0, 100),
         default=3,
@@ -80,9 +95,12 @@ def models_of(
     resident: int | None,
     command: str | None,
     kind: Kind,
+    needs: Needs,
 ) -> Told:
     """What the options say. Raises `UsageError`."""
     from strongroom.services.models import Told, named, own_settings
 
     models, own_told = named(references, name), own_settings(own)
-    return Told(models, settings, own_told, queue=queue, resident=resident, command=command or "", kind=kind)
+    return Told(
+        models, settings, own_told, queue=queue, resident=resident, command=command or "", kind=kind, needs=needs
+    )

@@ -101,9 +101,12 @@ def serve_command(
     resident: int | None,
     engine_command: str | None,
     engine_kind: Kind,
+    engine_scratch: int,
     restarts: int,
     patience: float,
     *,
+    engine_compiles: bool,
+    engine_unsafe_gpus: bool,
     cache: bool,
     metrics_token: Path | None,
     otlp: str | None,
@@ -118,6 +121,7 @@ def serve_command(
     Of several models each has a name that requests choose by: NAME=REFERENCE.
     Ends with exit 1 when its lease ends: it has then drained and wiped.
     """
+    from strongroom.engines.server import Needs
     from strongroom.services.server import parse_listen
     from strongroom.services.worker import configuration, inference, run_worker
     from strongroom.workloads.inference.models import Restarts
@@ -130,7 +134,15 @@ def serve_command(
     if embeddings is not None:
         settings |= {"embeddings": 1, "pooling": "" if embeddings == "model" else embeddings}
     models = models_of(
-        references, name, settings, own=own, queue=queue, resident=resident, command=engine_command, kind=engine_kind
+        references,
+        name,
+        settings,
+        own=own,
+        queue=queue,
+        resident=resident,
+        command=engine_command,
+        kind=engine_kind,
+        needs=Needs(engine_scratch, compiles=engine_compiles, unsafe_gpus=engine_unsafe_gpus),
     )
     pacing, counted = Pacing(int(bucket), flush_ms), _issuers(issuers)
     ways: dict[str, str | int] = {"tls": int(tls), "bucket": pacing.bucket, "flush_ms": pacing.flush_ms}

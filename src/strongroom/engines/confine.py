@@ -26,7 +26,7 @@ from strongroom.engines import landlock, linux, namespaces, seccomp
 from strongroom.engines.measures import ACHIEVED, Attempts, Measures
 
 DEVICES = ("/dev/null", "/dev/zero", "/dev/random", "/dev/urandom")
-"""What programs expect to be there, and all that a server has of /dev."""
+"""What programs expect to be there, and all that a server has of /dev beside a /dev/shm of its own, unless more is given."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,7 +39,7 @@ class Confinement(Measures):
         "user-namespace",
         *namespaces.NAMESPACES,
         "own-root",  # a read-only root without the machine's files
-        "own-tmp",  # in memory, bounded, nothing in it can be executed
+        "own-tmp",  # in memory, bounded; nothing in it can be executed, unless a server was allowed to compile
         "own-proc",  # no other process is visible
         "landlock",
         "seccomp",
@@ -71,7 +71,8 @@ class Bounds:
     `control` is its socket to the worker: when that hangs up, the process dies. `descriptors` stay open besides; `readable` are
     absolute paths of files and folders; `scratch_bytes` bounds its /tmp, `open_files` its descriptors. `listener` lets it
     listen on AF_UNIX sockets until `seccomp.refuse_sockets` is called. With `server` it may execute what is readable and use the
-    loopback of its own network namespace, and is under neither seccomp nor Landlock.
+    loopback of its own network namespace, has a /dev/shm as large as its /tmp, and is under neither seccomp nor Landlock; `devices`
+    are nodes that it has besides, and with `compiles` it may execute what it wrote to its /tmp.
     """
 
     control: int
@@ -81,6 +82,8 @@ class Bounds:
     open_files: int = 256
     listener: bool = False
     server: bool = False
+    devices: tuple[str, ...] = ()
+    compiles: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -170,7 +173,11 @@ def _change_root(attempts: Attempts, bounds: Bounds) -> None:
     with attempts.of("own-root", "own-tmp", "own-proc"):
         processes = attempts.outcomes["process-namespace"] == ACHIEVED
         unhidden = namespaces.own_root(
-            bounds.readable, bounds.scratch_bytes, processes=processes, devices=DEVICES if bounds.server else ()
+            bounds.readable,
+            bounds.scratch_bytes,
+            processes=processes,
+            devices=(*DEVICES, *bounds.devices) if bounds.server else (),
+            compiles=bounds.compiles,
         )
     if unhidden is not None:
         attempts.fail(unhidden.strerror or str(unhidden), "own-proc")

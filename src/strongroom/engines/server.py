@@ -6,7 +6,7 @@ The server is free to start processes and threads, so neither seccomp nor Landlo
 files, an account without rights and no capabilities do (`confine.ServerConfinement`).
 
 Knows: the life of that child from the worker's side. Does not know: HTTP (`upstream`), what the server is.
-Not covered: GPUs and /dev/shm, and code that a server compiles at run time: nothing in its /tmp can be executed.
+Not covered: whether a GPU that it is given deserves it: nothing has proved the card, so whoever gives it one says `unsafe`.
 """
 
 from __future__ import annotations
@@ -18,6 +18,7 @@ import os
 import socket
 import threading
 from collections.abc import AsyncGenerator, Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 from strongroom.engines.confine import ServerConfinement
@@ -26,6 +27,40 @@ from strongroom.engines.spawn import Child, spawn_child
 from strongroom.engines.upstream import Kind, Upstream
 from strongroom.errors import EngineUnavailable, UsageError
 
+SCRATCH_MIB = 512
+
+
+@dataclass(frozen=True, slots=True)
+class Needs:
+    """What a server has beyond what every one has. All of it is measured with the command.
+
+    `scratch` is the size in MiB of its /tmp, and of its /dev/shm. What it `compiles` into its /tmp it may execute. With
+    `unsafe_gpus` it has the machine's GPUs, which hold the model then in memory that no evidence speaks for: UNSAFE.
+    """
+
+    scratch: int = SCRATCH_MIB
+    compiles: bool = False
+    unsafe_gpus: bool = False
+
+    @property
+    def arguments(self) -> tuple[str, ...]:
+        """For the child."""
+        return str(self.scratch), str(int(self.unsafe_gpus)), str(int(self.compiles))
+
+    @property
+    def settings(self) -> dict[str, str | int]:
+        """What of it stands in the measured configuration: all that is not as it is for every server."""
+        told: dict[str, str | int] = {}
+        if self.scratch != SCRATCH_MIB:
+            told["scratch"] = self.scratch
+        if self.compiles:
+            told["compiles"] = 1
+        if self.unsafe_gpus:
+            told["gpus"] = "unsafe"
+        return told
+
+
+NOTHING_MORE = Needs()
 MAX_FILES = 200
 """Files of one model: as many descriptors as the kernel takes in one message, and some less."""
 _CHILD = "strongroom.engines.server_child"
@@ -48,9 +83,17 @@ class ServerProcess:
         profile: Profile,
         kind: Kind = "openai",
         adapters: Sequence[str] = (),
+        needs: Needs = NOTHING_MORE,
         spawn: Spawn = spawn_child,
         patience: float = 600.0,
     ) -> None:
+        """Raises `UsageError` for GPUs in production."""
+        if needs.unsafe_gpus and profile == "production":
+            raise UsageError(
+                "nothing has proved the GPUs of this machine",
+                remedy="Leave them out, or serve what may be seen by its host.",
+            )
+        self._needs = needs
         self._command, self._profile, self._kind, self._adapters = tuple(command), profile, kind, adapters
         self._spawn, self._patience = spawn, patience
         self._child: Child | None = None
@@ -63,7 +106,7 @@ class ServerProcess:
         """Start the child. Raises `EngineUnavailable`."""
         if self._child is not None:
             raise EngineUnavailable("an engine is spawned once")
-        self._child = self._spawn(_CHILD)
+        self._child = self._spawn(_CHILD, *self._needs.arguments)
         self._child.socket.settimeout(_ANSWER_SECONDS)
 
     @property

@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 
 from strongroom.engines.nursery import Nursery
 from strongroom.engines.process import EngineProcess, Profile
-from strongroom.engines.server import ServerProcess
+from strongroom.engines.server import NOTHING_MORE, Needs, ServerProcess
 from strongroom.engines.upstream import Kind
 from strongroom.errors import UsageError
 from strongroom.workloads.inference.models import Engine, Model, Restarts
@@ -39,7 +39,7 @@ class Told:
     """What a worker is told of its models. `shared` are the engine's settings for all (with `slots`), `own` those of one by name.
 
     `resident` is how many are in memory at once, None for all; `command` that of a server (`engines.server`) in place of llama.cpp,
-    and `kind` what it is.
+    `kind` what it is, and `needs` what it has beyond what every server has.
     """
 
     models: tuple[Named, ...]
@@ -49,6 +49,7 @@ class Told:
     resident: int | None = None
     command: str = ""
     kind: Kind = "openai"
+    needs: Needs = NOTHING_MORE
 
     def __post_init__(self) -> None:
         names = [model.name for model in self.models]
@@ -61,6 +62,8 @@ class Told:
             raise UsageError("llama.cpp has no adapters here", remedy="Name a server that has them (--engine-command).")
         if self.command and not _words(self.command):
             raise UsageError("a command without a program", remedy="Write it as for a shell.")
+        if self.needs != NOTHING_MORE and not self.command:
+            raise UsageError("llama.cpp has what it needs", remedy="Name a server (--engine-command) that needs more.")
         if self.resident is not None and not 0 < self.resident <= len(names):
             raise UsageError(f"{self.resident} of {len(names)} models cannot be in memory at once")
 
@@ -83,7 +86,7 @@ class Told:
         if self.resident is not None and self.resident < len(self.models):
             told["resident"] = self.resident
         if self.command:
-            told |= {"engine": "server", "command": self.command, "kind": self.kind}
+            told |= {"engine": "server", "command": self.command, "kind": self.kind, **self.needs.settings}
         return told
 
     def make(
@@ -112,8 +115,10 @@ class Told:
     def _engine(self, profile: Profile, nursery: Nursery, adapters: Sequence[str]) -> Callable[[], Engine]:
         if not self.command:
             return lambda: EngineProcess(profile=profile, spawn=nursery.child)
-        words, kind = _words(self.command), self.kind
-        return lambda: ServerProcess(words, profile=profile, kind=kind, adapters=adapters, spawn=nursery.child)
+        words, kind, needs = _words(self.command), self.kind, self.needs
+        return lambda: ServerProcess(
+            words, profile=profile, kind=kind, adapters=adapters, needs=needs, spawn=nursery.child
+        )
 
 
 def _words(command: str) -> list[str]:

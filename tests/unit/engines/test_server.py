@@ -10,8 +10,8 @@ from pathlib import Path
 import pytest
 
 from strongroom.engines.nursery import Nursery
-from strongroom.engines.server import MAX_FILES, ServerProcess
-from strongroom.errors import ConfinementUnavailable, EngineUnavailable
+from strongroom.engines.server import MAX_FILES, Needs, ServerProcess
+from strongroom.errors import ConfinementUnavailable, EngineUnavailable, UsageError
 
 COMMAND = (sys.executable, str(Path(__file__).parent / "children" / "fake_server.py"), "{port}", "{model}")
 
@@ -93,6 +93,30 @@ def test_it_reaches_nothing_outside():
                 assert "loopback" not in missing
 
     asyncio.run(story())
+
+
+@pytest.mark.parametrize("needs", [Needs(), Needs(scratch=32, compiles=True), Needs(unsafe_gpus=True)], ids=str)
+def test_it_has_what_it_was_told_to_need_and_no_more(needs):
+    cards = [path.name for path in Path("/dev").glob("nvidia*")] if needs.unsafe_gpus else []
+
+    async def story() -> None:
+        async with served(needs=needs) as engine:
+            if "own-root" in engine.confinement.missing:
+                pytest.skip("missing program: a kernel that gives a process a root of its own")
+            ((answer),) = await ask(engine, "inside")
+            told = answer["said"]
+            assert told["shared"] == "yes"
+            assert told["ran"] == ("yes" if needs.compiles else "no")
+            assert told["scratch"] == str(needs.scratch)
+            assert told["sys"] == ("yes" if needs.unsafe_gpus else "no")
+            assert set(told["devices"].split()) == {"null", "zero", "random", "urandom", "shm", *cards}
+
+    asyncio.run(story())
+
+
+def test_production_gives_no_server_gpus_that_nothing_has_proved():
+    with pytest.raises(UsageError, match="GPUs"):
+        ServerProcess(COMMAND, profile="production", needs=Needs(unsafe_gpus=True))
 
 
 def test_a_nursery_starts_one_as_well():

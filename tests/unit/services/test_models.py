@@ -1,6 +1,7 @@
 import pytest
 
 from strongroom.engines.nursery import Nursery
+from strongroom.engines.server import Needs
 from strongroom.errors import UsageError
 from strongroom.services.models import Named, Told, named, own_settings
 from strongroom.workloads.inference.models import Restarts
@@ -59,8 +60,19 @@ def test_a_server_in_place_of_the_engine_is_measured_with_its_command():
             Told(models, SHARED, command=strange)
     with pytest.raises(UsageError, match="adapters"):
         Told(models, SHARED, own_settings(["b.adapters=c"]))
+    with pytest.raises(UsageError, match="has what it needs"):
+        Told(models, SHARED, needs=Needs(compiles=True))
 
 
 def test_two_models_of_one_name_are_refused():
     with pytest.raises(UsageError, match="one name"):
         Told(named(["a=x", "a=y"], ""), SHARED)
+
+
+def test_what_a_server_needs_is_measured_with_its_command():
+    def told(**needs):
+        return Told(named(["dir:r:t"], "m"), SHARED, command="run", needs=Needs(**needs)).measured()
+
+    assert told(scratch=64, compiles=True, unsafe_gpus=True) == {
+        **told(), "scratch": 64, "compiles": 1, "gpus": "unsafe"
+    }  # fmt: skip
