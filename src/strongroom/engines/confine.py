@@ -178,6 +178,7 @@ def _change_root(attempts: Attempts, bounds: Bounds) -> None:
             processes=processes,
             devices=(*DEVICES, *bounds.devices) if bounds.server else (),
             compiles=bounds.compiles,
+            names_threads=bool(bounds.devices),
         )
     if unhidden is not None:
         attempts.fail(unhidden.strerror or str(unhidden), "own-proc")

@@ -64,10 +64,12 @@ def own_root(
     processes: bool,
     devices: Sequence[str] = (),
     compiles: bool = False,
+    names_threads: bool = False,
 ) -> OSError | None:
     """A read-only root that holds `readable` (read-only), `devices`, /proc (read-only) and a bounded, non-executable /tmp; nothing else.
 
-    Beside devices there is a /dev/shm, bounded as /tmp is; what `compiles` may execute what lies in its /tmp.
+    Beside devices there is a /dev/shm, bounded as /tmp is; what `compiles` may execute what lies in its /tmp; what `names_threads` may
+    write to /proc whatever its account may there, as CUDA does in each thread's `comm`.
     To be called in a fresh mount namespace only. With `processes`, /proc shows this process namespace alone; where the kernel
     refuses that, the old /proc is shown and the reason returned. Raises `OSError` if there is no such root.
     """
@@ -90,7 +92,7 @@ def own_root(
         else:
             target.touch()
         linux.attach_tree(tree, str(target))
-    unhidden = _own_proc(f"{_BASE}/proc") if processes else OSError("needs a process namespace")
+    unhidden = _own_proc(f"{_BASE}/proc", writable=names_threads) if processes else OSError("needs a process namespace")
     if unhidden is not None:
         linux.attach_tree(linux.clone_tree("/proc"), f"{_BASE}/proc")
     linux.set_mount_attributes(_BASE, linux.MOUNT_ATTR_RDONLY)
@@ -98,12 +100,13 @@ def own_root(
     return unhidden
 
 
-def _own_proc(target: str) -> OSError | None:
+def _own_proc(target: str, *, writable: bool) -> OSError | None:
     try:
         linux.mount("proc", target, _PLAIN)
     except OSError as error:
         return error
-    linux.set_mount_attributes(target, linux.MOUNT_ATTR_RDONLY)
+    if not writable:
+        linux.set_mount_attributes(target, linux.MOUNT_ATTR_RDONLY)
     return None
 
 
