@@ -21,6 +21,8 @@
     │   ├── ReceiptInvalid                   a receipt that does not match what was done
     │   ├── LogInvalid                       a log that shrank, forked or lacks the leaf
     │   │   └── LogSetBack                   a broker's own log, behind or beside what a witness saw of it
+    │   ├── ImageRefused                     a worker image with something in it that must not be there
+    │   ├── MachineUnfit                     a worker's machine that could not be closed before its worker starts
     │   ├── CreditRefused                    a credit that is missing, spent, or not of the issuer that counts
     │   ├── CredentialRefused                an API key or token that is missing, or nobody's
     │   │   └── CredentialExposed            one that travelled where others can read it
@@ -226,6 +228,18 @@ class ImageChanged(Refused):
 class NotMeasurable(Refused):
     code = "launch.not_measurable"
     default_remedy = "Change the launch specification so that all that decides what runs is measured."
+
+
+class ImageRefused(Refused):
+    code = "image.refused"
+    default_remedy = "Take what is named out of the image; a worker image holds what its worker needs, and no more."
+
+
+class MachineUnfit(Refused):
+    code = "machine.unfit"
+    default_remedy = (
+        "The machine is switched off, and nothing was started. Look at the image's configuration and at the host."
+    )
 
 
 class CreditRefused(Refused):

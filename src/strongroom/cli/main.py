@@ -30,6 +30,7 @@ COMMANDS = {
     "erase": "erase",
     "evidence": "evidence",
     "front-door": "door",
+    "image": "image",
     "inspect": "sealed",
     "job": "job",
     "keys": "keys",
