@@ -49,8 +49,8 @@ bench: $(VENV)/.demo  ## the figures of this machine, as ratios to a named basel
 reference: $(VENV)/.test  ## make the generated pages of docs/reference anew
 	$(BIN)/python docs/generate.py
 
-wheel: $(VENV)/.test  ## both wheels, into dist/
-	$(PIP) wheel --quiet --no-deps --no-build-isolation --wheel-dir dist . ./sim
+wheel: $(VENV)/.test  ## both wheels, into dist/, the same bytes each time
+	SOURCE_DATE_EPOCH=1580601600 $(PIP) wheel --quiet --no-deps --no-build-isolation --wheel-dir dist . ./sim
 
 lock:  ## pin anew what requirements/*.in ask for (needs uv)
 	uv pip compile -q --universal --python-version 3.11 --generate-hashes --no-header requirements/demo.in -o requirements/demo.txt

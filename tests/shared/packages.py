@@ -1,11 +1,16 @@
 """Debian packages and wheels made up for tests, small and honest unless told otherwise."""
 
 import base64
+import gzip
 import hashlib
 import io
 import lzma
 import tarfile
 import zipfile
+
+from strongroom.launch.image import cpio, recipe, tcb
+from strongroom.launch.image.tree import Tree
+from strongroom.launch.image.unified import unify
 
 
 def ar(members):
@@ -63,3 +68,36 @@ def wheel(files, name="made-up", version="1.0", tag="py3-none-any", record=None,
             member.external_attr = mode << 16
             archive.writestr(member, data)
     return kept.getvalue()
+
+
+def stub(sections=1):
+    """A PE32+ file with one section `.sdmagic`, put together here."""
+    magic = b"#### LoaderInfo: systemd-stub 252.39 ####\0"
+    optional = bytearray(240)
+    optional[0:2] = (0x20B).to_bytes(2, "little")
+    for at, value in ((32, 0x1000), (36, 0x200), (56, 0x2000), (60, 0x400), (108, 16)):
+        optional[at : at + 4] = value.to_bytes(4, "little")
+    coff = (
+        b"PE\0\0"
+        + (0x8664).to_bytes(2, "little")
+        + sections.to_bytes(2, "little")
+        + bytes(12)
+        + (240).to_bytes(2, "little")
+        + bytes(2)
+    )
+    row = b".sdmagic"
+    for value in (len(magic), 0x1000, 0x200, 0x400, 0, 0, 0, 0x40000040):
+        row += value.to_bytes(4, "little")
+    head = b"MZ" + bytes(58) + (64).to_bytes(4, "little")
+    return (head + coff + bytes(optional) + row).ljust(0x400, b"\0") + magic.ljust(0x200, b"\0")
+
+
+def image(files, packages=(), sections=(), listed=None):
+    """A worker image with `files` (bytes) in its root, whose own list says `listed` or, unless told otherwise, the truth."""
+    tree = Tree()
+    for path, data in files.items():
+        tree.file(path, data, "wheel:made-up")
+    named = dict.fromkeys(files, "wheel:made-up") if listed is None else listed
+    tree.file(recipe.MANIFEST, tcb.manifest(list(packages), named), "image")
+    initrd = gzip.compress(cpio.write_cpio(tree), mtime=0)
+    return unify(stub(), [*sections, (".cmdline", b"quiet"), (".linux", b"k" * 100), (".initrd", initrd)])

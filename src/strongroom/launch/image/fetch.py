@@ -7,6 +7,7 @@ requirements. Does not know: what becomes of the files (`lock`). Our own wheel i
 from __future__ import annotations
 
 import re
+import shutil
 import subprocess
 import sys
 from collections.abc import Sequence
@@ -48,7 +49,7 @@ def fetch(folder: Path, requirements: str) -> None:
         "3.11",
     )
     try:
-        _run((sys.executable, "-m", "pip", "download", "-q", *asked, *platforms, "-r", "requirements.txt"), folder)
+        _run((*_pip(), "download", "-q", *asked, *platforms, "-r", "requirements.txt"), folder)
     finally:
         wanted.unlink()
 
@@ -71,6 +72,12 @@ def only(requirements: str, names: Sequence[str]) -> str:
             f"these requirements do not pin {', '.join(sorted(missing))}", remedy="Give requirements/demo.txt."
         )
     return "".join(kept)
+
+
+def _pip() -> Sequence[str]:
+    """Pip as a program of its own, or else as a part of this Python; an environment need not hold it."""
+    found = shutil.which("pip3") or shutil.which("pip")
+    return (found,) if found else (sys.executable, "-m", "pip")
 
 
 def _run(command: Sequence[str], folder: Path) -> str:

@@ -18,6 +18,7 @@ from strongroom.launch.image import recipe
 from strongroom.launch.image.tree import Tree
 
 PATIENCE = 900.0
+MAX_TOLD = 2000
 TAG = "cpython-311"
 _COMPILE = """
 import py_compile, sys
@@ -30,7 +31,7 @@ for path in sys.stdin.read().splitlines():
 """.replace("TAG", TAG)
 _COMPRESS = """
 import sys, zlib
-packer = zlib.compressobj(9, zlib.DEFLATED, 31)
+packer = zlib.compressobj(6, zlib.DEFLATED, 31)
 with open(sys.argv[1], "rb") as plain, open(sys.argv[2], "wb") as packed:
     while part := plain.read(1 << 20):
         packed.write(packer.compress(part))
@@ -68,7 +69,7 @@ class Inside:
 
     def compile(self) -> None:
         """Bytecode for every Python file of the tree, which Python takes without a look at the file's time."""
-        sources = [path for path, _ in self._tree.files() if path.endswith(".py")]
+        sources = [path for path, _ in self._tree.files() if path.startswith("usr/") and path.endswith(".py")]
         self._run(_COMPILE, str(self._root), given="\n".join(sources))
         for path in sources:
             folder, _, name = path.rpartition("/")
@@ -107,4 +108,8 @@ class Inside:
                 remedy="Build on a Linux machine with an x86-64 CPU.",
             ) from None
         if ran.returncode:
-            raise ImageRefused(f"the image's own Python failed: {ran.stderr.decode('utf-8', 'replace')[-400:]}")
+            raise ImageRefused(
+                "the image's own Python failed",
+                detail=ran.stderr.decode("utf-8", "replace")[-MAX_TOLD:],
+                remedy="Read what it says: a file of a package may not compile, or the image lacks a library.",
+            )

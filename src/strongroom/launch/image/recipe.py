@@ -37,7 +37,7 @@ OURS = "strongroom"
 
 COMMAND_LINE = (
     "console=ttyS0 quiet lockdown=confidentiality module.sig_enforce=1 panic=-1 oops=panic vsyscall=none slab_nomerge "
-    "init_on_alloc=1 ipv6.disable=1 rdinit=/init"
+    "init_on_alloc=1 ipv6.disable=1 no_timer_check rdinit=/init"
 )
 """The kernel's own options and nothing else; the worker is told nothing by it."""
 MODULES = (
@@ -53,7 +53,7 @@ _NOT_NEEDED = re.compile(
     rf"{STANDARD}/(?:test|unittest|idlelib|tkinter|turtledemo|lib2to3|ensurepip|distutils|pydoc_data|venv|curses|dbm|"
     r"wsgiref|xmlrpc|sitecustomize\.py|turtle\.py|pdb\.py|pydoc\.py|doctest\.py|antigravity\.py|this\.py|pty\.py|"
     r"telnetlib\.py|ftplib\.py|smtpd\.py|smtplib\.py|nntplib\.py|imaplib\.py|poplib\.py|cgi\.py|cgitb\.py|EXTERNALLY-MANAGED|"
-    r"lib-dynload/(?:_curses|_curses_panel|_dbm|_gdbm|readline|nis|_crypt|ossaudiodev|_tkinter|_test\w+|_xx\w+|xx\w+)\.)"
+    r"lib-dynload/(?:_curses|_curses_panel|_dbm|_gdbm|readline|nis|_crypt|ossaudiodev|_tkinter|_codecs_\w+|_multibytecodec|_test\w+|_xx\w+|xx\w+)\.)"
     r".*|.*/__pycache__/.*|.*/lib(?:SegFault|memusage|pcprofile|c_malloc_debug|nss_(?:compat|hesiod)|thread_db)\.so.*"
 )
 _NOT_INSTALLED = re.compile(

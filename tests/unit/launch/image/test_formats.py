@@ -66,7 +66,7 @@ def test_a_damaged_archive_is_read_or_refused(at, value, cut):
 
 
 def test_sections_are_added_as_a_kernel_and_the_measuring_reader_see_them():
-    base = made_stub()
+    base = packages.stub()
     made = unify(
         base, [(".osrel", b"ID=x\n"), (".cmdline", b"quiet"), (".linux", b"k" * 5000), (".initrd", b"i" * 4097)]
     )
@@ -78,31 +78,9 @@ def test_sections_are_added_as_a_kernel_and_the_measuring_reader_see_them():
     assert authenticode(found.program, "sha256") != authenticode(parse_program(base), "sha256")
 
 
-def made_stub(sections=1):
-    """A PE32+ file with one section `.sdmagic`, put together here."""
-    magic = b"#### LoaderInfo: systemd-stub 252.39 ####\0"
-    optional = bytearray(240)
-    optional[0:2] = (0x20B).to_bytes(2, "little")
-    for at, value in ((32, 0x1000), (36, 0x200), (56, 0x2000), (60, 0x400), (108, 16)):
-        optional[at : at + 4] = value.to_bytes(4, "little")
-    coff = (
-        b"PE\0\0"
-        + (0x8664).to_bytes(2, "little")
-        + sections.to_bytes(2, "little")
-        + bytes(12)
-        + (240).to_bytes(2, "little")
-        + bytes(2)
-    )
-    row = b".sdmagic"
-    for value in (len(magic), 0x1000, 0x200, 0x400, 0, 0, 0, 0x40000040):
-        row += value.to_bytes(4, "little")
-    head = b"MZ" + bytes(58) + (64).to_bytes(4, "little")
-    return (head + coff + bytes(optional) + row).ljust(0x400, b"\0") + magic.ljust(0x200, b"\0")
-
-
 def test_a_stub_without_room_is_refused():
     with pytest.raises(MalformedImage, match="room"):
-        unify(made_stub(), [(f".s{number}", b"x") for number in range(30)])
+        unify(packages.stub(), [(f".s{number}", b"x") for number in range(30)])
 
 
 def module(*needs):
