@@ -29,6 +29,9 @@
     │   ├── TenantRefused                    somebody genuine who is no tenant here
     │   ├── ImageChanged                     a file of a launch that is not the one its specification pins
     │   ├── NotMeasurable                    a launch of which nobody could say what it will measure
+    │   ├── HostNotReady                     a host on which a check that the launch needs did not pass
+    │   ├── LaunchFailed                     a machine that ended, or gave no quote, before it was ready
+    │   ├── WipeInvalid                      a wipe receipt that does not say what one has to say
     │   ├── NotAuthorised                    an administrator's request without a valid signature
     │   ├── NotPermitted                     an administrator whose role or tenant does not allow what was asked
     │   └── WorkloadFailed                   what ran inside ended with an error of its own
@@ -38,6 +41,7 @@
     │   ├── MalformedEvidence                a quote or collateral that does not parse
     │   ├── MalformedArtifact                a layout, manifest or stream that does not parse
     │   ├── MalformedImage                   a kernel, firmware or image of a launch that does not parse
+    │   ├── MalformedJournal                 a launch's journal that does not hold together
     │   ├── MalformedMessage                 a frame of the channel that does not parse
     │   └── FileUnreadable                   a file that is missing or cannot be read
     └── Unavailable                 exit 4   nothing is wrong, but it cannot be done now
@@ -48,6 +52,8 @@
         ├── WitnessesUnavailable             too few witnesses that sign the log
         ├── ClockWrong                       a broker's clock that is behind its own log, or jumped ahead
         ├── StoreUnavailable                 a database that is locked, corrupt or too new
+        ├── LaunchBusy                       a launch that another launcher works on now
+        ├── HypervisorUnavailable            QEMU, libvirt or a software TPM that is missing or does not do as told
         ├── DeviceUnavailable                no TEE device, or one that does not answer
         ├── TokenUnavailable                 a PKCS #11 token that is missing, locked, or refuses a PIN
         ├── EngineUnavailable                an engine that is missing, crashed or stopped
@@ -230,16 +236,21 @@ class NotMeasurable(Refused):
     default_remedy = "Change the launch specification so that all that decides what runs is measured."
 
 
-class ImageRefused(Refused):
-    code = "image.refused"
-    default_remedy = "Take what is named out of the image; a worker image holds what its worker needs, and no more."
+class HostNotReady(Refused):
+    code = "launch.host_not_ready"
+    default_remedy = "Look at `strongroom doctor`: each check that did not pass has a remedy."
 
 
-class MachineUnfit(Refused):
-    code = "machine.unfit"
+class LaunchFailed(Refused):
+    code = "launch.failed"
     default_remedy = (
-        "The machine is switched off, and nothing was started. Look at the image's configuration and at the host."
+        "Look at the evidence in the launch's folder; `strongroom launch up` wipes what is left and starts anew."
     )
+
+
+class WipeInvalid(Refused):
+    code = "launch.wipe_invalid"
+    default_remedy = "Do not rely on this receipt; take the machine down again and look at its folder."
 
 
 class CreditRefused(Refused):
@@ -303,6 +314,13 @@ class MalformedImage(Unreadable):
     default_remedy = "Check which file the launch specification names there, and build it again."
 
 
+class MalformedJournal(Unreadable):
+    code = "launch.journal"
+    default_remedy = (
+        "Somebody changed it. Keep the folder for whoever asks, end what runs, and launch from another folder."
+    )
+
+
 class MalformedMessage(Unreadable):
     code = "channel.malformed"
     default_remedy = "The peer does not speak this version of the sealed channel."
@@ -360,6 +378,16 @@ class ClockWrong(Unavailable):
 class StoreUnavailable(Unavailable):
     code = "store.unavailable"
     default_remedy = "Restore the database from a backup; the broker will check it against its log."
+
+
+class LaunchBusy(Unavailable):
+    code = "launch.busy"
+    default_remedy = "Wait until the other launcher is done, or choose another folder with --state."
+
+
+class HypervisorUnavailable(Unavailable):
+    code = "launch.hypervisor"
+    default_remedy = "Install qemu-system-x86, ovmf and swtpm, or start libvirt's services, and start again."
 
 
 class DeviceUnavailable(Unavailable):

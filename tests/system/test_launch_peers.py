@@ -19,6 +19,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 import pytest
+from booting import archive, firmware, kernel, pinned, run, there, unified
 from launching import SNP, SPECS, TPM, content, place_for
 
 from strongroom.launch.explain import explain_launch
@@ -31,13 +32,11 @@ from strongroom.launch.place import Place
 from strongroom.launch.qemu import arguments
 from strongroom.launch.spec import read_images
 from strongroom.records.digest import digest_bytes
-from strongroom.records.launch import Boot, Device, Firmware, LaunchSpec, Machine, PinnedFile
+from strongroom.records.launch import Boot, Device, LaunchSpec, Machine
 from strongroom.tee.eventlog import Style, inputs, parse_log
 from strongroom_sim import images
 
 LINE = "console=ttyS0 quiet panic=-1"
-FIRMWARE = (("OVMF_CODE.fd", "OVMF_VARS.fd"), ("OVMF_CODE_4M.fd", "OVMF_VARS_4M.fd"))
-STUB = Path("/usr/lib/systemd/boot/efi/linuxx64.efi.stub")
 MEASURE = shutil.which("systemd-measure", path="/lib/systemd:/usr/lib/systemd")
 DEBIAN_OVMF = "7473d3f1598af695cdfec48762342c0fc96327be"
 MICROSOFT_KEYS = "sha256:e6044c5d1fd81998a5967d907ec425e48da534832c7d9b0b4c7a702b62019c50"
@@ -51,53 +50,6 @@ echo LOG-BEGIN
 echo LOG-END
 /bin/busybox poweroff -f
 """
-
-
-def there(path: Path | str | None, name: str) -> Path:
-    """A file of another package, or a skip with its name."""
-    if path is None or not Path(path).exists():
-        pytest.skip(f"missing program: {name}")
-    return Path(path)
-
-
-def run(*words: str | Path) -> bytes:
-    """What a program prints; it must end well."""
-    ran = subprocess.run([str(word) for word in words], capture_output=True, check=False)
-    assert ran.returncode == 0, ran.stdout + ran.stderr
-    return ran.stdout
-
-
-def kernel() -> Path:
-    named = os.environ.get("STRONGROOM_KERNEL")
-    found = [Path(named)] if named else sorted(Path("/boot").glob("vmlinuz-*"))
-    return there(found[-1] if found else None, "a Linux kernel (STRONGROOM_KERNEL)")
-
-
-def archive(files: dict[str, bytes | None]) -> bytes:
-    """A cpio archive (newc) of folders and executable files."""
-    made = b""
-    for number, (name, data) in enumerate([*files.items(), ("TRAILER!!!", b"")], start=1):
-        mode = 0o040755 if data is None else 0o100755
-        fields = (number, mode, 0, 0, 1, 0, len(data or b""), 0, 0, 0, 0, len(name) + 1, 0)
-        head = b"070701" + b"".join(b"%08x" % value for value in fields) + name.encode() + b"\0"
-        made += head + bytes(-len(head) % 4) + (data or b"") + bytes(-len(data or b"") % 4)
-    return made
-
-
-def unified(folder: Path, linux: Path, initrd: Path, line: str) -> Path:
-    """A unified kernel image, put together by objcopy around systemd's stub."""
-    (folder / "cmdline").write_text(line)
-    (folder / "osrel").write_text("ID=strongroom-test\n")
-    sections = {".osrel": ("osrel", 0x20000), ".cmdline": ("cmdline", 0x30000), ".linux": (linux, 0x2000000)}
-    words = ["objcopy"]
-    for name, (file, place) in {**sections, ".initrd": (initrd, 0x4000000)}.items():
-        words += ["--add-section", f"{name}={folder / file}", "--change-section-vma", f"{name}={place:#x}"]
-    run(*words, there(STUB, "systemd-boot-efi"), folder / "worker.efi")
-    return folder / "worker.efi"
-
-
-def pinned(path: Path) -> PinnedFile:
-    return PinnedFile(str(path), digest_bytes(path.read_bytes()))
 
 
 @dataclass
@@ -144,18 +96,13 @@ class World:
 def world(tmp_path_factory) -> World:
     folder = tmp_path_factory.mktemp("launch")
     busybox = there(shutil.which("busybox"), "busybox").read_bytes()
-    code, variables = next(
-        (pair for pair in FIRMWARE if all(Path("/usr/share/OVMF", name).exists() for name in pair)), (None, None)
-    )
-    there(code and f"/usr/share/OVMF/{code}", "ovmf")
     initrd = folder / "initrd"
     folders = dict.fromkeys(("bin", "sys", "dev", "proc"))
     initrd.write_bytes(archive({**folders, "bin/busybox": busybox, "init": INIT.encode()}))
     image = unified(folder, kernel(), initrd, LINE)
-    firmware = Firmware(pinned(Path("/usr/share/OVMF", code)), pinned(Path("/usr/share/OVMF", variables)), "off", {})
     devices = (Device("console", None, "it prints registers"),)
     machine = Machine("7.2", "max", 1, 2048, None)
-    spec = replace(TPM, name="uki", machine=machine, firmware=firmware, devices=devices, workload=None)
+    spec = replace(TPM, name="uki", machine=machine, firmware=firmware(), devices=devices, workload=None)
     spec = replace(spec, boot=Boot("uki", pinned(image), None, None, ()))
     linux = replace(spec, name="linux", boot=Boot("linux", pinned(kernel()), pinned(initrd), LINE, ()))
     return World(folder, initrd, spec, linux)

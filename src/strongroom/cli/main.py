@@ -34,6 +34,7 @@ COMMANDS = {
     "inspect": "sealed",
     "job": "job",
     "keys": "keys",
+    "launch": "launch",
     "leases": "leases",
     "log": "receipt",
     "measure": "measure",

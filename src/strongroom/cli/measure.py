@@ -11,11 +11,12 @@ from strongroom.appraisal.signed import sign_references
 from strongroom.appraisal.statement import launch_register
 from strongroom.cli import output
 from strongroom.crypto.signatures import private_from_pem
-from strongroom.errors import NotMeasurable, UsageError
+from strongroom.errors import UsageError
 from strongroom.launch.measure import Expected, measure
+from strongroom.launch.measure.reference import reference_of
 from strongroom.launch.spec import from_toml, read_images
 from strongroom.records.launch import LaunchSpec
-from strongroom.records.reference import MeasuredInput, Reference, ReferenceValues
+from strongroom.records.reference import MeasuredInput, ReferenceValues
 
 MAX_WHAT = 256
 
@@ -99,18 +100,6 @@ def document(spec: LaunchSpec, expected: Expected) -> dict[str, object]:
             for row in expected.inputs
         ],
     }
-
-
-def reference_of(spec: LaunchSpec, expected: Expected) -> Reference:
-    """Reference values of this image. Raises `NotMeasurable` if a register that must be pinned is not known."""
-    kind = kind_of(expected.kind)
-    missing = [name for name in kind.registers if name not in expected.registers]
-    if missing:
-        raise NotMeasurable(
-            f"{', '.join(missing)} must be pinned, and cannot be computed",
-            remedy="Observe it once on a machine of yours, and add it to `observed` of the firmware.",
-        )
-    return Reference(spec.image, kind.name, {name: (expected.registers[name],) for name in kind.registers})
 
 
 def measured_inputs(spec: LaunchSpec, expected: Expected) -> tuple[MeasuredInput, ...]:

@@ -14,6 +14,7 @@ from typing import Literal
 from strongroom.appraisal.statement import launch_register
 from strongroom.errors import UsageError
 from strongroom.launch.spec import place_of
+from strongroom.records.digest import Digest
 from strongroom.records.launch import LaunchSpec, PinnedFile
 
 DISKS = ("disk", "verity-disk")
@@ -32,7 +33,8 @@ class QuoteService:
 class Place:
     """One host's part of a launch.
 
-    `images` is the folder of the pinned files; `state` the machine's own, with `vars.fd`, `tpm.sock` and `console.log`.
+    `images` is the folder of the pinned files, unless there are `copies` of them by digest; `state` is the machine's own, with
+    `vars.fd`, `tpm.sock` and `console.log`.
     `boot_disk` holds the unified kernel image in a FAT file system without a partition table (else PCR 5 would be another);
     `disks` belong to the specification's disks in their order, `gpus` are PCI addresses. `ports` are forwarded from the
     host's loopback address to the guest. `c_bit` and `reduced_bits` are the host CPU's, for SEV-SNP.
@@ -49,9 +51,10 @@ class Place:
     vsock_cid: int | None = None
     c_bit: int = 51
     reduced_bits: int = 1
+    copies: Mapping[Digest, Path] = field(default_factory=dict)
 
     def file(self, pinned: PinnedFile) -> str:
-        return str(place_of(pinned, self.images))
+        return str(self.copies.get(pinned.digest) or place_of(pinned, self.images))
 
     @property
     def variables(self) -> Path:

@@ -1,0 +1,354 @@
+"""The steps of a launch, in their order, and how they are picked up again.
+
+Knows: what has to be in hand before a state is entered, and what a crash may have left. Does not know: hypervisors (`drivers`), networks
+(`attest`), terminals. Time, patience and who is told are given. Not covered: moving a machine to another host.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Literal, Protocol
+
+from strongroom.crypto.signatures import SigningKey
+from strongroom.errors import LaunchFailed, ServiceUnavailable, StrongroomError, UsageError
+from strongroom.launch.doctor import Host, machine
+from strongroom.launch.life import preflight, staging, wipe
+from strongroom.launch.life.attest import Attest
+from strongroom.launch.life.drivers import Driver
+from strongroom.launch.life.files import destroy, durable
+from strongroom.launch.life.journal import Journal, locked, read_entries
+from strongroom.launch.life.states import CLIMB, RUNNING, above, reached
+from strongroom.launch.measure import Expected, measure
+from strongroom.launch.place import Place, check_place
+from strongroom.launch.spec import read_images
+from strongroom.records import codec
+from strongroom.records.launch import LaunchSpec
+from strongroom.records.launched import Entry, Plan, Running, State, Wiped, WipeDocument, WipeReceipt
+
+PROVE_SECONDS, DRAIN_SECONDS = 300.0, 20.0
+PAUSE_SECONDS = 0.5
+GONE = "launch.gone"
+
+
+@dataclass(frozen=True, slots=True)
+class Status:
+    """Where a launch stands: its newest entry, what was started, whether that still runs (None where nothing should)."""
+
+    entries: tuple[Entry, ...]
+    running: Running | None
+    alive: bool | None
+
+    @property
+    def state(self) -> State | None:
+        return self.entries[-1].state if self.entries else None
+
+
+class Report(Protocol):
+    """Who is told how it goes."""
+
+    def begin(self, state: State) -> None:
+        """What is done now leads to `state`."""
+
+    def done(self, entry: Entry, seconds: float) -> None:
+        """It was entered, after so many seconds."""
+
+
+class Silent:
+    """Nobody is told."""
+
+    def begin(self, state: State) -> None:
+        """See `Report`."""
+
+    def done(self, entry: Entry, seconds: float) -> None:
+        """See `Report`."""
+
+
+@dataclass
+class Launcher:
+    """One machine. `place.images` is where the pinned files lie, `place.state` the launch's own folder; `key` signs wipe receipts.
+
+    `attest` asks the machine and its broker, and is needed for what is above BOOTED; `revoke` ends a lease at the broker.
+    `report` hears of every state with its seconds. `prove_seconds` is how long a quote is waited for, `drain_seconds` how long the
+    guest may take to power off.
+    """
+
+    spec: LaunchSpec
+    place: Place
+    driver: Driver
+    key: SigningKey
+    attest: Attest | None = None
+    revoke: wipe.Revoke | None = None
+    host: Host = field(default_factory=lambda: machine(Path("/")))
+    report: Report = field(default_factory=Silent)
+    clock: Callable[[], float] = time.time
+    sleep: Callable[[float], None] = time.sleep
+    prove_seconds: float = PROVE_SECONDS
+    drain_seconds: float = DRAIN_SECONDS
+
+    def __post_init__(self) -> None:
+        self._staged = staging.staged_place(self.spec, self.place)
+        self._expected: Expected | None = None
+        self._proved = False
+
+    # The verbs
+
+    def up(self, until: State = State.READY) -> Status:
+        """Bring the machine up to `until`, from wherever an earlier launcher left it.
+
+        What ended, failed or was half wiped is wiped first and started anew. Raises whatever a step raises, after it was written
+        down as FAILED with its reason; `LaunchBusy` where another launcher is at work.
+        """
+        if until not in CLIMB:
+            raise UsageError(f"a machine is not brought up to {until}")
+        check_place(self.spec, self._staged)
+        if reached(until, State.ATTESTED) and self.attest is None:
+            raise UsageError(
+                "nobody is there to ask the machine", remedy="Give the machine's address, a policy and the broker."
+            )
+        with self._journal() as journal:
+            self._recover(journal)
+            while not reached(journal.state, until):
+                self._step(journal, above(journal.state))
+            return self._status(journal)
+
+    def down(self) -> WipeDocument:
+        """Destroy keys, machine and files, and return the signed receipt; the same one where it was all done before."""
+        _ = Journal(self._staged.state, self.spec.digest).head  # no folder is made where nothing was launched
+        with self._journal() as journal:
+            if journal.head.state is State.WIPED:
+                return codec.decode(WipeDocument, journal.evidence(journal.head))
+            return self._wipe(journal)
+
+    def status(self) -> Status:
+        """Where it stands; nothing is changed, and nobody is asked but the host's own processes."""
+        return self._status(Journal(self._staged.state, self.spec.digest))
+
+    # One step after the other
+
+    def _step(self, journal: Journal, to: State) -> None:
+        steps = {
+            State.PREFLIGHT: self._preflight,
+            State.PLANNED: self._plan,
+            State.BOOTED: self._boot,
+            State.ATTESTED: self._attest,
+            State.READY: self._ready,
+        }
+        began = self.clock()
+        self.report.begin(to)
+        try:
+            self._enter(journal, to, steps[to](journal), began)
+        except StrongroomError as error:
+            if journal.state is not None and journal.state is not State.WIPED:
+                document = {
+                    "error": error.as_dict(),
+                    **(self.attest.refused() if to in RUNNING and self.attest else {}),
+                }
+                self._enter(journal, State.FAILED, _json(document), began, reason=error.code)
+            raise
+
+    def _preflight(self, journal: Journal) -> bytes:
+        del journal
+        found = preflight.preflight(self.spec, self._staged, self.host)
+        return _json(
+            {"checks": preflight.document(found), "accelerator": self._staged.accelerator, "driver": self.driver.name}
+        )
+
+    def _plan(self, journal: Journal) -> bytes:
+        del journal
+        preflight.require_ready(preflight.preflight(self.spec, self._staged, self.host))
+        self.driver.check(self.spec, self._staged)
+        images = read_images(self.spec, self.place.images)
+        expected = self._expected = measure(self.spec, images)
+        if self.attest is not None:
+            self.attest.check(self.spec, expected)
+        files = staging.stage(self.spec, images, self.place, self._staged)
+        return codec.encode(
+            Plan(
+                self.spec.name, self.spec.digest, self.spec.image, expected.kind, self.driver.name, self._staged.accelerator,
+                dict(expected.registers), dict(expected.unknown), files, self._staged.gpus,
+                {str(host): guest for host, guest in self._staged.ports.items()},
+            )
+        )  # fmt: skip
+
+    def _boot(self, journal: Journal) -> bytes:
+        plan = self._planned(journal)
+        staging.check_staged(self._staged, plan.files)
+        images = staging.read_staged(self.spec, self._staged)
+        staging.write_variables(self.spec, images, self._staged)
+        for path in self.driver.remains(self.spec, self._staged):  # of a start that nobody wrote down
+            destroy(Path(path), overwrite=True)
+        return codec.encode(self.driver.start(self.spec, self._staged))
+
+    def _attest(self, journal: Journal) -> bytes:
+        attest, expected, running = self._asked(), self._computed(journal), self._running(journal)
+        deadline = self.clock() + self.prove_seconds
+        while True:
+            try:
+                proof = attest.prove(self.spec, expected)
+            except ServiceUnavailable as error:
+                silent = error
+            else:
+                self._proved = True
+                return proof.evidence
+            if running is None or not self.driver.alive(running):
+                raise LaunchFailed("the machine ended before it proved anything", detail="no quote")
+            if self.clock() >= deadline:
+                raise LaunchFailed(f"the machine gave no quote: {silent.message}", detail="no quote")
+            self.sleep(PAUSE_SECONDS)
+
+    def _ready(self, journal: Journal) -> bytes:
+        if not self._proved:  # by an earlier launcher: what it heard is no verdict of ours
+            self._attest(journal)
+        return self._asked().ready().evidence
+
+    # What an earlier launcher left
+
+    def _recover(self, journal: Journal) -> None:
+        """Make the folder such that a step can follow: no strays, no dead machine that is believed to run."""
+        state = journal.state
+        stray = state in {State.PREFLIGHT, State.PLANNED} and self.driver.find(self.spec, self._staged) is not None
+        if state in RUNNING:
+            running = self._running(journal)
+            if running is None or not self.driver.alive(running):
+                error = LaunchFailed("the machine is gone")
+                self._enter(journal, State.FAILED, _json({"error": error.as_dict()}), self.clock(), reason=GONE)
+        if stray or journal.state in {State.FAILED, State.DRAINING}:
+            self._wipe(journal)
+
+    # Down
+
+    def _wipe(self, journal: Journal) -> WipeDocument:
+        began, state, lease = self.clock(), self._staged.state, _lease(journal)
+        self._proved = False
+        if journal.state is not State.DRAINING:
+            self.report.begin(State.DRAINING)
+            self._enter(journal, State.DRAINING, _json({"lease": lease, "from": journal.state}), began)
+        draining = journal.head
+        self.report.begin(State.WIPED)
+        progress = wipe.Progress(state)
+        wipe.keys(progress, lease, self.revoke)
+        how = self.driver.drain(self.spec, self._staged, self.drain_seconds)
+        if how != "not running" or not progress.has(wipe.GUEST):
+            progress.note(Wiped(wipe.GUEST, self.driver.name, how, None, None, ""))
+        wipe.files(progress, state, self._targets())
+        self.driver.forget(self.spec, self._staged)
+        plan = self._plan_of(journal)
+        wipe.gpus(progress, self._staged.gpus if plan is None else plan.gpus)
+        receipt = WipeReceipt(
+            self.spec.name, self.spec.digest, self.driver.name, draining.digest, draining.time, max(draining.time, self._now()),
+            progress.steps(), wipe.NOT_SHOWN,
+        )  # fmt: skip
+        document = wipe.sign(receipt, self.key)
+        durable(state / f"wipe-{draining.number:06d}.json", codec.encode(document), mode=0o644)
+        self._enter(journal, State.WIPED, codec.encode(document), began)
+        progress.forget()
+        return document
+
+    def _targets(self) -> list[wipe.Target]:
+        """Every file that a launch makes but its journal, its evidence and its receipts, in the order in which they go."""
+        place, state = self._staged, self._staged.state
+        chip = [Path(path) for path in self.driver.remains(self.spec, place)]
+        groups = {
+            wipe.DISK: sorted(state.glob("disk-*.img")),
+            wipe.TPM: chip,
+            wipe.NVRAM: [place.variables],
+            wipe.BOOT: [state / staging.BOOT],
+            wipe.COPIES: sorted((state / staging.IMAGES).glob("*")),
+            wipe.TRACES: [place.console, *(state / name for name in ("qmp.sock", "tpm.sock", "qemu.pid", "swtpm.pid"))],
+        }
+        parts = sorted(state.glob(".*.part")), sorted((state / staging.IMAGES).glob(".*.part"))
+        groups[wipe.TRACES] += [*parts[0], *parts[1]]
+        return [wipe.Target(what, path) for what, paths in groups.items() for path in paths]
+
+    # What is known
+
+    @contextlib.contextmanager
+    def _journal(self) -> Iterator[Journal]:
+        """The folder's lock, and its journal."""
+        with locked(self._staged.state):
+            staging.require_private(self._staged.state)
+            journal = Journal(self._staged.state, self.spec.digest)
+            plan = self._plan_of(journal)
+            if plan is not None and plan.driver != self.driver.name and journal.state is not State.WIPED:
+                remedy = f"Say --driver {plan.driver}, or take it down first."
+                raise UsageError(f"this launch was planned for {plan.driver}", remedy=remedy)
+            yield journal
+
+    def _enter(self, journal: Journal, state: State, evidence: bytes, began: float, *, reason: str = "") -> None:
+        entry = journal.enter(state, evidence, time=self._now(), reason=reason)
+        self.report.done(entry, max(0.0, self.clock() - began))
+
+    def _now(self) -> int:
+        return int(self.clock() * 1000)
+
+    def _asked(self) -> Attest:
+        if self.attest is None:
+            raise UsageError("nobody is there to ask the machine")
+        return self.attest
+
+    def _plan_of(self, journal: Journal) -> Plan | None:
+        entry = journal.last(State.PLANNED)
+        return None if entry is None else codec.decode(Plan, journal.evidence(entry))
+
+    def _planned(self, journal: Journal) -> Plan:
+        plan = self._plan_of(journal)
+        if plan is None:
+            raise UsageError("nothing was planned")
+        if plan.accelerator != self._staged.accelerator:
+            raise UsageError(f"this launch was planned for {plan.accelerator}", remedy="Take it down first.")
+        return plan
+
+    def _running(self, journal: Journal) -> Running | None:
+        entry = journal.last(State.BOOTED)
+        return None if entry is None else codec.decode(Running, journal.evidence(entry))
+
+    def _computed(self, journal: Journal) -> Expected:
+        """What was expected before the boot; computed anew from the copies where an earlier launcher did it."""
+        plan = self._planned(journal)
+        if self._expected is None:
+            self._expected = measure(self.spec, staging.read_staged(self.spec, self._staged))
+        if dict(self._expected.registers) != dict(plan.registers):
+            raise LaunchFailed("the registers are not those that were computed before the boot")
+        return self._expected
+
+    def _status(self, journal: Journal) -> Status:
+        running = self._running(journal) if journal.state in {*RUNNING, State.DRAINING, State.FAILED} else None
+        alive = None if running is None else self.driver.alive(running)
+        return Status(journal.entries, running, alive)
+
+
+def planned_for(folder: Path) -> tuple[str, Literal["kvm", "tcg"]] | None:
+    """Driver and accelerator of the launch that is under way in `folder`; None where there is none."""
+    entries, _ = read_entries(folder)
+    if not entries or entries[-1].state is State.WIPED:
+        return None
+    journal = Journal(folder, entries[-1].spec)
+    entry = journal.last(State.PLANNED)
+    if entry is None:
+        return None
+    plan = codec.decode(Plan, journal.evidence(entry))
+    return plan.driver, "kvm" if plan.accelerator == "kvm" else "tcg"
+
+
+def _lease(journal: Journal) -> str:
+    """The lease of the machine, if it was ready in this life, or proved itself with one."""
+    entry = journal.last(State.READY)
+    if entry is None:
+        return ""
+    return _lease_of(journal.evidence(entry))
+
+
+def _lease_of(document: bytes) -> str:
+    found = codec.parse_json(document, limit=len(document))
+    release = found.get("release") if isinstance(found, dict) else None
+    lease = release.get("lease_id") if isinstance(release, dict) else None
+    return lease if isinstance(lease, str) else ""
+
+
+def _json(document: object) -> bytes:
+    return json.dumps(document, ensure_ascii=False, indent=1).encode()

@@ -1,0 +1,89 @@
+"""Processes that outlive their launcher, told apart from those that later have the same number.
+
+Knows: /proc (proc(5)) and process file descriptors (pidfd_open(2)). Does not know: what a process is for. A process is signalled
+only through a descriptor that was opened before it was looked at, so that a number which was given away in between is never hit.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import select
+import signal
+from pathlib import Path
+
+from strongroom.records.launched import ProcessId
+
+PROC = Path("/proc")
+BOOT = PROC / "sys/kernel/random/boot_id"
+STATE_FIELD, START_FIELD = 0, 19
+"""Of the fields behind the name in /proc/PID/stat: the third and the twenty-second of all."""
+MOST_WORDS = 1 << 20
+
+
+def identify(pid: int) -> ProcessId | None:
+    """The process that has this number now; None where there is none, or it has ended and waits for its parent."""
+    try:
+        fields = (PROC / str(pid) / "stat").read_text("ascii", "replace").rpartition(")")[2].split()
+        if fields[STATE_FIELD] in {"Z", "X"}:
+            return None
+        return ProcessId(pid, int(fields[START_FIELD]), BOOT.read_text("ascii").strip())
+    except (OSError, ValueError, IndexError):
+        return None
+
+
+def alive(process: ProcessId) -> bool:
+    """Whether it is still this process that has the number."""
+    return identify(process.pid) == process
+
+
+def with_word(program: str, word: str) -> tuple[ProcessId, ...]:
+    """Processes of `program` that were started with `word` among their arguments, whoever started them."""
+    found = []
+    for folder in PROC.iterdir():
+        if not folder.name.isdecimal():
+            continue
+        try:
+            with (folder / "cmdline").open("rb") as file:
+                words = file.read(MOST_WORDS).split(b"\0")
+        except OSError:
+            continue
+        if words[0].rpartition(b"/")[2] == program.encode() and os.fsencode(word) in words[1:]:
+            process = identify(int(folder.name))
+            found += [process] if process is not None else []
+    return tuple(found)
+
+
+def end(process: ProcessId, *, seconds: float, first: int = signal.SIGTERM) -> bool:
+    """Signal it, wait, and kill it where it stays; False where it had ended before."""
+    try:
+        descriptor = os.pidfd_open(process.pid)
+    except OSError:
+        return False
+    try:
+        if not alive(process):
+            return False
+        for number in (first, signal.SIGKILL):
+            with contextlib.suppress(ProcessLookupError):
+                signal.pidfd_send_signal(descriptor, number)
+            if _ended(descriptor, seconds):
+                break
+        return True
+    finally:
+        os.close(descriptor)
+
+
+def wait(process: ProcessId, seconds: float) -> bool:
+    """Whether it ends within so many seconds."""
+    try:
+        descriptor = os.pidfd_open(process.pid)
+    except OSError:
+        return True
+    try:
+        return not alive(process) or _ended(descriptor, seconds)
+    finally:
+        os.close(descriptor)
+
+
+def _ended(descriptor: int, seconds: float) -> bool:
+    return bool(select.select([descriptor], [], [], seconds)[0])

@@ -1,0 +1,111 @@
+"""The launch's own folder: pinned files copied and checked, boot disk, variables, private copies of disks.
+
+Knows: that what is measured, what is copied and what is booted are the same bytes, and where each lies. Does not know: who boots them.
+Folder: `images/` (pinned files by digest), `boot.img`, `vars.fd`, `disk-N.img`, sockets and the console's file beside them.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator, Mapping
+from dataclasses import replace
+from itertools import chain
+from pathlib import Path
+
+from strongroom.errors import FileUnreadable, ImageChanged, UsageError
+from strongroom.launch.life.fat import boot_disk
+from strongroom.launch.life.files import BLOCK, digest_file, durable, write_parts
+from strongroom.launch.place import DISKS, Place, boots_from_disk
+from strongroom.records.digest import Digest
+from strongroom.records.launch import LaunchSpec
+from strongroom.records.launched import StagedFile
+
+IMAGES, BOOT = "images", "boot.img"
+PUBLIC, PRIVATE = 0o644, 0o600
+
+
+def staged_place(spec: LaunchSpec, place: Place) -> Place:
+    """`place` with everything in the launch's own folder, as it will be once it is staged. Disks that the host gives stand in order."""
+    state = Path(os.path.abspath(place.state))  # noqa: PTH100 (links stay: a socket's path must not grow)
+    kinds = [device.kind for device in spec.devices if device.kind in DISKS]
+    disks = tuple(
+        path.absolute() if kind == "verity-disk" else state / f"disk-{number}.img"
+        for number, (kind, path) in enumerate(zip(kinds, place.disks, strict=False))
+    )
+    return replace(
+        place,
+        state=state,
+        boot_disk=state / BOOT if boots_from_disk(spec) else None,
+        disks=(*disks, *place.disks[len(disks) :]),
+        copies={file.digest: state / IMAGES / file.digest.removeprefix("sha256:") for file in spec.files},
+    )
+
+
+def stage(spec: LaunchSpec, images: Mapping[Digest, bytes], given: Place, staged: Place) -> tuple[StagedFile, ...]:
+    """Write everything that is booted; what was there is replaced. Raises `FileUnreadable` or `UsageError`."""
+    for path in given.disks:
+        if not path.is_file():
+            raise FileUnreadable(f"{path}: no such disk", remedy="Give the file of a raw disk with --disk.")
+    (staged.state / IMAGES).mkdir(mode=0o755, exist_ok=True)
+    for file in spec.files:
+        durable(staged.copies[file.digest], images[file.digest], mode=PUBLIC)
+    made = [staged.copies[file.digest] for file in spec.files]
+    if staged.boot_disk is not None:
+        write_parts(
+            staged.boot_disk, chain.from_iterable(map(_blocks, boot_disk(images[spec.boot.image.digest]))), mode=PUBLIC
+        )
+        made.append(staged.boot_disk)
+    for source, target in zip(given.disks, staged.disks, strict=True):
+        if source.absolute() != target:
+            write_parts(target, _read(source), mode=PRIVATE)
+            made.append(target)
+    return tuple(_described(staged.state, path) for path in dict.fromkeys(made))
+
+
+def check_staged(staged: Place, files: tuple[StagedFile, ...]) -> None:
+    """Whether everything that is booted is as it was measured. Raises `ImageChanged` or `FileUnreadable`."""
+    for file in files:
+        path = staged.state / file.name
+        if digest_file(path) != (file.size, file.digest):
+            raise ImageChanged(f"{path} was changed after it was measured")
+
+
+def write_variables(spec: LaunchSpec, images: Mapping[Digest, bytes], staged: Place) -> None:
+    """The firmware's variables as the template has them, anew for every boot."""
+    if spec.firmware is not None and spec.firmware.variables is not None:
+        durable(staged.variables, images[spec.firmware.variables.digest], mode=PRIVATE)
+
+
+def read_staged(spec: LaunchSpec, staged: Place) -> dict[Digest, bytes]:
+    """The copies' content, each checked by its digest. Raises `ImageChanged` or `FileUnreadable`."""
+    from strongroom.launch.spec import read_pinned
+
+    copies = {file.digest: replace(file, file=str(staged.copies[file.digest])) for file in spec.files}
+    return {digest: read_pinned(file, staged.state) for digest, file in copies.items()}
+
+
+def _described(state: Path, path: Path) -> StagedFile:
+    size, digest = digest_file(path)
+    return StagedFile(str(path.relative_to(state)), size, digest)
+
+
+def _read(path: Path) -> Iterator[bytes]:
+    try:
+        with path.open("rb", buffering=0) as file:
+            while part := file.read(BLOCK):
+                yield part
+    except OSError as error:
+        raise FileUnreadable(f"{path}: {error.strerror}") from None
+
+
+def _blocks(data: bytes | memoryview) -> Iterator[memoryview]:
+    view = memoryview(data)
+    for at in range(0, len(view), BLOCK):
+        yield view[at : at + BLOCK]
+
+
+def require_private(state: Path) -> None:
+    """A folder that others can write into is no place for a machine. Raises `UsageError`."""
+    kept = state.stat()
+    if kept.st_uid != os.geteuid() or kept.st_mode & 0o022:
+        raise UsageError(f"{state} can be written by others", remedy="chmod go-w it, or choose another folder.")

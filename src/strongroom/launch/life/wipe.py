@@ -1,0 +1,186 @@
+"""What is destroyed of a launch, in which order, and the receipt that the launcher signs.
+
+Knows: the order (keys, guest, disks, software TPM, NVRAM, boot disk, copies, traces, GPUs), what overwriting reaches, how a receipt is
+signed and checked. Does not know: how a machine is ended (`drivers`), or who may end a lease (`launcher` is given that).
+Safety: the receipt is the launcher's own word about its host. Whoever has the host can keep a copy of everything and sign this all
+the same; what protects a guest's secrets from its host is the TEE and keys that end, which is why keys come first.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+from strongroom.crypto.signatures import (
+    SigningKey,
+    fingerprint,
+    open_envelope,
+    public_from_der,
+    public_to_der,
+    sign_envelope,
+)
+from strongroom.errors import FileUnreadable, MalformedRecord, SignatureInvalid, WipeInvalid
+from strongroom.launch.life.files import MOST_OVERWRITTEN, destroy, digest_file
+from strongroom.records import codec
+from strongroom.records.digest import Digest
+from strongroom.records.launched import Wiped, WipeDocument, WipeReceipt
+
+PAYLOAD_TYPE = "application/vnd.strongroom.wipe-receipt.v1+json"
+KEYS, GUEST, DISK, TPM, NVRAM, BOOT, COPIES, TRACES, GPU = ORDER = (
+    "keys", "guest", "disk", "tpm", "nvram", "boot-disk", "image", "trace", "gpu",
+)  # fmt: skip
+"""In this order, and in no receipt in another."""
+NONE = "none"
+HOW = {
+    KEYS: frozenset({"revoked", "ended", "left", "unreachable", NONE}),
+    GUEST: frozenset({"powered off", "quit", "killed", "not running"}),
+    GPU: frozenset({"reset", "not reset", NONE}),
+}
+FILES_HOW = frozenset({"overwritten", "unlinked", NONE})
+NOT_SHOWN = (
+    "that nobody copied memory, disks or the software TPM's state while the machine ran",
+    "that overwriting reached every block: SSDs, copy-on-write and journalling file systems, snapshots and RAID keep older ones",
+    "what a host's swap, hibernation image or crash dump holds",
+    "that the host, which signs this, says the truth",
+)
+LOG = "wipe.jsonl"
+OVERWRITTEN = frozenset({DISK, TPM, NVRAM, TRACES})
+"""Of these a guest's own bytes may be in the file; the others are copies of public images."""
+DEVICES = Path("/sys/bus/pci/devices")
+
+
+@dataclass(frozen=True, slots=True)
+class Target:
+    """A file that is to go, and what it is."""
+
+    what: str
+    path: Path
+
+
+class Progress:
+    """What was destroyed so far, written down before it is done, so that a wipe that was cut short still has a whole receipt."""
+
+    def __init__(self, state: Path) -> None:
+        self._path = state / LOG
+        self.done: dict[tuple[str, str], Wiped] = {}
+        try:
+            lines = self._path.read_bytes().splitlines()
+        except OSError:
+            lines = []
+        for line in lines:
+            try:
+                self._keep(codec.decode(Wiped, line))
+            except MalformedRecord:
+                break  # torn by a power cut; it is done again
+
+    def note(self, step: Wiped) -> None:
+        """Write `step` down, durably."""
+        try:
+            with self._path.open("ab") as file:
+                file.write(codec.encode(step) + b"\n")
+                file.flush()
+                os.fsync(file.fileno())
+        except OSError as error:
+            raise FileUnreadable(f"{self._path}: {error.strerror}") from None
+        self._keep(step)
+
+    def has(self, what: str) -> bool:
+        """Whether something of this kind was noted."""
+        return any(kind == what for kind, _ in self.done)
+
+    def steps(self) -> tuple[Wiped, ...]:
+        """All steps in their order; a kind of which there was nothing is said to be so."""
+        missing = [Wiped(what, "", NONE, None, None, "") for what in ORDER if not self.has(what)]
+        return tuple(sorted((*self.done.values(), *missing), key=lambda step: (ORDER.index(step.what), step.name)))
+
+    def forget(self) -> None:
+        """The receipt is written: the notes are not needed any more."""
+        self._path.unlink(missing_ok=True)
+
+    def _keep(self, step: Wiped) -> None:
+        self.done[step.what, step.name] = step
+
+
+def files(progress: Progress, state: Path, targets: Iterable[Target]) -> None:
+    """Destroy the files that are there, one after the other. Raises `FileUnreadable` where one stays."""
+    for target in targets:
+        if not os.path.lexists(target.path):
+            continue
+        regular = target.path.is_file() and not target.path.is_symlink()
+        size = target.path.lstat().st_size if regular else None
+        digest = digest_file(target.path)[1] if regular and (size or 0) <= MOST_OVERWRITTEN else None
+        overwrite = target.what in OVERWRITTEN
+        how = "overwritten" if overwrite and digest is not None else "unlinked"
+        inside = target.path.is_relative_to(state)
+        name = str(target.path.relative_to(state) if inside else target.path)
+        progress.note(Wiped(target.what, name, how, size, digest, ""))
+        destroy(target.path, overwrite=overwrite)
+
+
+def gpus(progress: Progress, addresses: Iterable[str], devices: Path = DEVICES) -> None:
+    """Reset each GPU, so that nothing of the guest stays in its memory; what could not be reset is said."""
+    for address in addresses:
+        try:
+            (devices / address / "reset").write_text("1", "ascii")
+            step = Wiped(GPU, address, "reset", None, None, "")
+        except OSError as error:
+            step = Wiped(GPU, address, "not reset", None, None, str(error.strerror))
+        progress.note(step)
+
+
+def sign(receipt: WipeReceipt, key: SigningKey) -> WipeDocument:
+    """The receipt, signed by the launcher."""
+    return WipeDocument(public_to_der(key.public_key()), sign_envelope(PAYLOAD_TYPE, codec.encode(receipt), key))
+
+
+def check_wipe(document: WipeDocument, launcher: Digest) -> WipeReceipt:
+    """What the launcher with this fingerprint says that it destroyed.
+
+    Raises `SignatureInvalid` where another signed it, `WipeInvalid` where a kind of thing is missing, out of order, or still there;
+    `MalformedRecord` where it is no receipt. What a receipt cannot show, it says itself (`not_shown`).
+    """
+    key = public_from_der(document.launcher)
+    if fingerprint(key) != launcher:
+        raise SignatureInvalid("this wipe receipt is signed by another launcher", detail=fingerprint(key))
+    receipt = codec.decode(WipeReceipt, open_envelope(document.receipt, PAYLOAD_TYPE, [key]))
+    for fault in faults(receipt):
+        raise WipeInvalid(f"this wipe receipt does not hold: {fault}", detail=receipt.name)
+    return receipt
+
+
+def faults(receipt: WipeReceipt) -> Iterator[str]:
+    """What is wrong with a receipt whose signature holds."""
+    places = [ORDER.index(step.what) if step.what in ORDER else -1 for step in receipt.steps]
+    if -1 in places:
+        yield "it names a kind of thing that there is not"
+    if places != sorted(places):
+        yield f"the order was not {', '.join(ORDER)}"
+    for what in ORDER:
+        if not any(step.what == what for step in receipt.steps):
+            yield f"it does not say what became of: {what}"
+    for step in receipt.steps:
+        if step.how not in HOW.get(step.what, FILES_HOW):
+            yield f"{step.what} {step.name}: {step.how[:32]!r}"
+    if not receipt.not_shown or receipt.ended < receipt.began:
+        yield "it does not say what it cannot show, or ended before it began"
+
+
+Revoke = Callable[[str], tuple[str, str]]
+"""Ends a lease by its id: how (`revoked`, `ended`, `unreachable`), and a detail."""
+
+
+def keys(progress: Progress, lease_id: str, revoke: Revoke | None) -> None:
+    """End the machine's lease before anything else, if there is one and somebody may; what was done is said."""
+    if progress.has(KEYS):
+        return
+    if not lease_id:
+        progress.note(Wiped(KEYS, "", NONE, None, None, "no keys were released as far as this launcher knows"))
+    elif revoke is None:
+        progress.note(
+            Wiped(KEYS, lease_id, "left", None, None, "no administrator's key was given: it ends by its term")
+        )
+    else:
+        how, detail = revoke(lease_id)
+        progress.note(Wiped(KEYS, lease_id, how, None, None, detail))

@@ -1,0 +1,401 @@
+"""A launch from nothing to its receipt, with a double for the machine: order, failures, and what is picked up again."""
+
+import json
+from dataclasses import replace
+
+import pytest
+from launching import LINUX, TDX, TPM
+from lifecycles import KEY, LEASE, Killed, killed_at, make_stage
+
+from strongroom.crypto.signatures import fingerprint
+from strongroom.errors import (
+    AppraisalRefused,
+    FileUnreadable,
+    HostNotReady,
+    HypervisorUnavailable,
+    ImageChanged,
+    LaunchBusy,
+    LaunchFailed,
+    MalformedJournal,
+    ServiceUnavailable,
+    UsageError,
+)
+from strongroom.launch.life.journal import NAME, Journal, locked
+from strongroom.launch.life.wipe import check_wipe
+from strongroom.records import codec
+from strongroom.records.launched import Plan, State, WipeDocument, WipeReceipt
+
+UP = [State.PREFLIGHT, State.PLANNED, State.BOOTED, State.ATTESTED, State.READY]
+SILENT = ServiceUnavailable("the worker does not answer")
+SIGNER = fingerprint(KEY.public_key())
+
+
+@pytest.fixture
+def stage(tmp_path):
+    return make_stage(tmp_path)
+
+
+def states(stage):
+    return [entry.state for entry in Journal(stage.state, stage.spec.digest).entries]
+
+
+def evidence(stage, state):
+    journal = Journal(stage.state, stage.spec.digest)
+    return journal.evidence(journal.last(state))
+
+
+def die(*_):
+    raise Killed
+
+
+def left(stage):
+    """What a wiped folder still holds, but for its records."""
+    kept = {NAME, "lock"}
+    return sorted(
+        str(path.relative_to(stage.state))
+        for path in stage.state.rglob("*")
+        if path.name not in kept and path.parent.name != "evidence" and path.is_file() and not path.match("wipe-*.json")
+    )
+
+
+# The way up, and down
+
+
+def test_a_machine_is_brought_up_step_by_step_and_taken_down_with_a_receipt(stage):
+    found = stage.launcher().up()
+    assert ([entry.state for entry in found.entries], found.alive) == (UP, True)
+    assert stage.launcher().status() == found
+    plan = codec.decode(Plan, evidence(stage, State.PLANNED))
+    assert (plan.spec, plan.image, plan.driver) == (TPM.digest, TPM.image, "double")
+    assert "pcr4" in plan.registers
+    assert {file.name for file in plan.files} >= {"boot.img", "disk-0.img"}
+    receipt = check_wipe(stage.launcher().down(), SIGNER)
+    assert states(stage) == [*UP, State.DRAINING, State.WIPED]
+    assert stage.revoked == [LEASE]
+    assert [(step.what, step.how) for step in receipt.steps if step.what in {"keys", "guest", "nvram", "gpu"}] == [
+        ("keys", "revoked"), ("guest", "powered off"), ("nvram", "overwritten"), ("gpu", "none"),
+    ]  # fmt: skip
+    assert left(stage) == []
+    assert receipt.journal == Journal(stage.state, TPM.digest).entries[-2].digest
+
+
+def test_the_receipt_of_what_is_wiped_stays_the_same(stage):
+    stage.launcher().up(State.BOOTED)
+    first = stage.launcher().down()
+    assert stage.launcher().down() == first
+    assert codec.decode(WipeDocument, next(stage.state.glob("wipe-*.json")).read_bytes()) == first
+
+
+def test_a_wiped_folder_can_be_launched_from_again(stage):
+    for life in (1, 2):
+        stage.launcher().up()
+        stage.launcher().down()
+        assert states(stage) == [*UP, State.DRAINING, State.WIPED] * life
+    assert stage.driver.started == 2
+
+
+def test_up_goes_no_further_than_it_should_and_goes_on_from_there(stage):
+    assert stage.launcher(attest=None).up(State.BOOTED).state is State.BOOTED
+    assert stage.launcher().up(State.ATTESTED).state is State.ATTESTED
+    assert stage.launcher().up(State.BOOTED).state is State.ATTESTED
+    assert stage.launcher().up().state is State.READY
+    assert stage.driver.started == 1
+    assert stage.asked.proofs == 2, "what an earlier launcher heard is no verdict of this one"
+
+
+def test_a_machine_without_anybody_to_ask_is_not_ready(stage):
+    with pytest.raises(UsageError, match="nobody is there to ask"):
+        stage.launcher(attest=None).up()
+    assert not stage.state.exists()
+
+
+@pytest.mark.parametrize("state", [State.FAILED, State.DRAINING, State.WIPED])
+def test_up_is_not_a_way_to_an_end(stage, state):
+    with pytest.raises(UsageError):
+        stage.launcher().up(state)
+
+
+def test_without_an_administrators_key_the_receipt_says_that_a_lease_was_left(stage):
+    stage.launcher().up()
+    receipt = check_wipe(stage.launcher(revoke=None).down(), SIGNER)
+    assert [(step.name, step.how) for step in receipt.steps if step.what == "keys"] == [(LEASE, "left")]
+
+
+def test_a_broker_that_is_away_does_not_keep_a_machine_alive(stage):
+    stage.launcher().up()
+    receipt = check_wipe(stage.launcher(revoke=lambda _lease: ("unreachable", "it does not answer")).down(), SIGNER)
+    assert receipt.steps[0].how == "unreachable"
+    assert left(stage) == []
+
+
+# Failures
+
+
+def test_no_quote_is_a_failed_state(stage):
+    stage.asked.errors = [SILENT] * 1000
+    with pytest.raises(LaunchFailed, match="no quote") as raised:
+        stage.launcher(prove_seconds=3).up()
+    assert raised.value.detail == "no quote"
+    assert states(stage)[-1] is State.FAILED
+    assert json.loads(evidence(stage, State.FAILED))["error"]["detail"] == "no quote"
+
+
+def test_a_machine_that_ends_before_it_proves_anything_has_failed_at_once(stage):
+    stage.driver.stops_by_itself, stage.asked.errors = True, [SILENT] * 5
+    with pytest.raises(LaunchFailed, match="ended before"):
+        stage.launcher().up()
+    assert len(stage.asked.errors) == 4
+
+
+def test_evidence_is_waited_for(stage):
+    stage.asked.errors = [SILENT] * 3
+    assert stage.launcher().up().state is State.READY
+
+
+@pytest.mark.parametrize("at", ["proof", "verdict"])
+def test_a_no_is_final_and_kept_with_what_differed(stage, at):
+    refused = AppraisalRefused("the evidence was not accepted", failed=("statement.image",))
+    stage.asked.errors, stage.asked.no = ([refused], None) if at == "proof" else ([], refused)
+    with pytest.raises(AppraisalRefused):
+        stage.launcher().up()
+    assert State.READY not in states(stage)
+    kept = json.loads(evidence(stage, State.FAILED))
+    assert (kept["error"]["code"], kept["inputs"]) == ("appraisal.refused", ["command line: pcr9 differs"])
+    assert Journal(stage.state, TPM.digest).head.reason == "appraisal.refused"
+
+
+def test_what_failed_is_wiped_and_started_anew(stage):
+    stage.driver.refuses = HypervisorUnavailable("no memory")
+    with pytest.raises(HypervisorUnavailable):
+        stage.launcher().up()
+    assert states(stage) == [State.PREFLIGHT, State.PLANNED, State.FAILED]
+    stage.driver.refuses = None
+    assert stage.launcher().up().state is State.READY
+    assert states(stage) == [State.PREFLIGHT, State.PLANNED, State.FAILED, State.DRAINING, State.WIPED, *UP]
+
+
+def test_a_machine_that_is_gone_is_not_believed_to_run(stage):
+    stage.launcher().up()
+    (stage.state / "machine").unlink()
+    assert stage.launcher().status().alive is False
+    assert stage.launcher().up().state is State.READY
+    assert states(stage) == [*UP, State.FAILED, State.DRAINING, State.WIPED, *UP]
+    assert stage.driver.started == 2
+
+
+def test_a_host_that_is_not_ready_starts_nothing(tmp_path):
+    stage = make_stage(tmp_path, TDX)
+    with pytest.raises(HostNotReady, match=r"host\.tdx\.cpu") as raised:
+        stage.launcher(place=stage.place(accelerator="kvm")).up(State.BOOTED)
+    assert "host.platform.kvm" in raised.value.detail
+    assert (states(stage), stage.driver.started) == ([State.PREFLIGHT, State.FAILED], 0)
+    assert json.loads(evidence(stage, State.PREFLIGHT))["checks"]
+
+
+def test_a_node_of_kvm_is_no_kvm(stage):
+    with pytest.raises(HostNotReady, match=r"host\.platform\.kvm"):
+        stage.launcher(place=stage.place(accelerator="kvm")).up(State.BOOTED)
+
+
+# Bad input
+
+
+@pytest.mark.parametrize("name", ["worker.efi", "OVMF.fd", "OVMF_VARS.fd"])
+def test_an_image_that_is_changed_or_missing_is_not_booted(stage, name):
+    path = stage.folder / "images" / name
+    data = path.read_bytes()
+    path.write_bytes(data + b"x")
+    with pytest.raises(ImageChanged):
+        stage.launcher().up(State.BOOTED)
+    path.unlink()
+    with pytest.raises(FileUnreadable):
+        stage.launcher().up(State.BOOTED)
+    assert stage.driver.started == 0
+    path.write_bytes(data)
+    assert stage.launcher().up(State.BOOTED).state is State.BOOTED
+
+
+@pytest.mark.parametrize("name", ["boot.img", "images", "disk-0.img"])
+def test_a_copy_that_is_changed_after_it_was_measured_is_not_booted(stage, name, monkeypatch):
+    with monkeypatch.context() as patched:
+        patched.setattr(stage.driver, "start", die)
+        with pytest.raises(Killed):
+            stage.launcher().up(State.BOOTED)
+    path = stage.state / name
+    if path.is_dir():
+        path = next(path.iterdir())
+    with path.open("r+b") as file:
+        file.seek(100)
+        file.write(b"changed")
+    with pytest.raises(ImageChanged, match="after it was measured"):
+        stage.launcher().up(State.BOOTED)
+    assert stage.driver.started == 0
+
+
+def test_a_pinned_file_that_changes_while_the_machine_runs_changes_nothing(stage):
+    stage.launcher().up(State.BOOTED)
+    (stage.folder / "images" / "worker.efi").write_bytes(b"another")
+    assert stage.launcher().up().state is State.READY
+
+
+def test_a_host_that_gives_too_few_disks_or_other_things_is_told_so(stage):
+    with pytest.raises(UsageError, match="disks"):
+        stage.launcher(place=stage.place(disks=())).up()
+    with pytest.raises(FileUnreadable, match="no such disk"):
+        stage.launcher(place=stage.place(disks=(stage.folder / "none.img",))).up()
+    assert stage.driver.started == 0
+
+
+def test_the_given_disk_is_never_written(stage):
+    stage.launcher().up()
+    (stage.state / "disk-0.img").write_bytes(b"what the guest wrote")
+    stage.launcher().down()
+    assert (stage.folder / "scratch.img").read_bytes().startswith(b"scratch")
+
+
+def test_a_folder_of_another_specification_is_refused(stage):
+    stage.launcher().up(State.BOOTED)
+    other = replace(TPM, boot=LINUX)
+    for verb in ("up", "down", "status"):
+        with pytest.raises(UsageError, match="another launch specification"):
+            getattr(stage.launcher(spec=other), verb)()
+    assert states(stage)[-1] is State.BOOTED
+
+
+def test_another_driver_or_accelerator_does_not_take_over(stage):
+    stage.launcher().up(State.BOOTED)
+    stage.driver.name = "another"
+    for verb in ("up", "down"):
+        with pytest.raises(UsageError, match="planned for double"):
+            getattr(stage.launcher(), verb)()
+    stage.driver.name = "double"
+    assert stage.launcher().up().state is State.READY
+
+
+def test_a_folder_that_others_can_write_into_is_refused(stage):
+    stage.state.mkdir()
+    stage.state.chmod(0o777)
+    with pytest.raises(UsageError, match="written by others"):
+        stage.launcher().up(State.BOOTED)
+
+
+def test_two_launchers_do_not_work_in_one_folder(stage):
+    stage.launcher().up(State.BOOTED)
+    with locked(stage.state):
+        for verb in ("up", "down"):
+            with pytest.raises(LaunchBusy):
+                getattr(stage.launcher(), verb)()
+        assert stage.launcher().status().state is State.BOOTED
+
+
+def test_nothing_is_made_where_nothing_was_launched(stage):
+    with pytest.raises(UsageError, match="nothing was launched"):
+        stage.launcher().down()
+    assert stage.launcher().status().state is None
+    assert not stage.state.exists()
+
+
+def test_a_journal_that_somebody_changed_is_not_gone_on_from(stage):
+    stage.launcher().up()
+    path = stage.state / NAME
+    path.write_bytes(path.read_bytes().replace(b'"planned"', b'"attested"'))
+    for verb in ("up", "down", "status"):
+        with pytest.raises(MalformedJournal):
+            getattr(stage.launcher(), verb)()
+
+
+# Killed at every step
+
+
+def waits(stage, monkeypatch, act):
+    with killed_at(monkeypatch, 0) as seen:
+        act(stage)
+    return seen[0]
+
+
+def test_a_launcher_that_is_killed_at_any_moment_is_picked_up_again(tmp_path, monkeypatch):
+    (tmp_path / "whole").mkdir()
+    count = waits(make_stage(tmp_path / "whole"), monkeypatch, lambda stage: stage.launcher().up())
+    assert count > 20
+    for number in range(1, count + 1):
+        (tmp_path / f"{number}").mkdir()
+        stage = make_stage(tmp_path / f"{number}")
+        with killed_at(monkeypatch, number), pytest.raises(Killed):
+            stage.launcher().up()
+        assert stage.launcher().up().state is State.READY
+        assert states(stage)[-5:] == UP
+        assert (stage.state / "machine").exists()
+        check_wipe(stage.launcher().down(), SIGNER)
+        assert left(stage) == []
+
+
+def test_a_wipe_that_is_killed_at_any_moment_ends_with_a_whole_receipt(tmp_path, monkeypatch):
+    def up_and_down(stage):
+        stage.launcher().up()
+        stage.launcher().down()
+
+    for name in ("up", "both"):
+        (tmp_path / name).mkdir()
+    up = waits(make_stage(tmp_path / "up"), monkeypatch, lambda stage: stage.launcher().up())
+    both = waits(make_stage(tmp_path / "both"), monkeypatch, up_and_down)
+    wanted = {"keys", "guest", "disk", "tpm", "nvram", "boot-disk", "image"}
+    for number in range(1, both - up + 1):
+        (tmp_path / f"{number}").mkdir()
+        stage = make_stage(tmp_path / f"{number}")
+        stage.launcher().up()
+        with killed_at(monkeypatch, number), pytest.raises(Killed):
+            stage.launcher().down()
+        receipt = check_wipe(stage.launcher().down(), SIGNER)
+        assert {step.what for step in receipt.steps if step.how != "none"} >= wanted
+        assert next(step.how for step in receipt.steps if step.what == "keys") == "revoked"
+        assert next(step.how for step in receipt.steps if step.what == "guest") in {"powered off", "not running"}
+        assert all(step.digest is not None for step in receipt.steps if step.what == "tpm")
+        assert left(stage) == []
+        assert not (stage.state / "machine").exists()
+
+
+@pytest.mark.parametrize("after", [*UP, State.DRAINING])
+def test_a_power_cut_at_each_state_is_survived(stage, monkeypatch, after):
+    """The newest line is torn, and the machine is gone, as after a power cut."""
+    if after is State.DRAINING:
+        stage.launcher().up()
+        with monkeypatch.context() as patched:
+            patched.setattr("strongroom.launch.life.wipe.files", die)
+            with pytest.raises(Killed):
+                stage.launcher().down()
+    else:
+        first = after if after in {State.BOOTED, State.ATTESTED, State.READY} else State.BOOTED
+        stage.launcher().up(first)
+        lines = (stage.state / NAME).read_bytes().splitlines(keepends=True)[: UP.index(after) + 1]
+        (stage.state / NAME).write_bytes(b"".join(lines))
+    whole = (stage.state / NAME).read_bytes()
+    (stage.state / NAME).write_bytes(whole[:-20])
+    (stage.state / "machine").unlink(missing_ok=True)
+    assert stage.launcher().up().state is State.READY
+    assert (stage.state / "machine").exists()
+    check_wipe(stage.launcher().down(), SIGNER)
+    assert left(stage) == []
+
+
+def test_a_machine_that_was_started_and_never_written_down_is_ended_first(stage, monkeypatch):
+    real = type(stage.driver).start
+
+    def start_and_die(self, spec, place):
+        real(self, spec, place)
+        raise Killed
+
+    with monkeypatch.context() as patched:
+        patched.setattr(type(stage.driver), "start", start_and_die)
+        with pytest.raises(Killed):
+            stage.launcher().up()
+    assert states(stage)[-1] is State.PLANNED
+    assert (stage.state / "machine").exists()
+    assert stage.launcher().up().state is State.READY
+    assert states(stage) == [State.PREFLIGHT, State.PLANNED, State.DRAINING, State.WIPED, *UP]
+    assert stage.driver.started == 2
+
+
+def test_a_receipt_says_what_it_cannot_show(stage):
+    stage.launcher().up(State.BOOTED)
+    receipt = codec.decode(WipeReceipt, stage.launcher().down().receipt.payload)
+    assert any("SSD" in text for text in receipt.not_shown)
