@@ -11,6 +11,8 @@ import json
 from dataclasses import dataclass, replace
 from typing import Any, Protocol
 
+import httpx2
+
 from strongroom.appraisal import appraise, require
 from strongroom.appraisal.explain import measured_inputs
 from strongroom.appraisal.kinds import kind_of
@@ -28,6 +30,8 @@ from strongroom.records.policy import Policy, Requirement
 from strongroom.records.release import PURPOSE_SESSION
 from strongroom.records.session import WorkerProof
 from strongroom.records.verdict import Verdict
+
+KNOCK_SECONDS = 2.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -88,6 +92,7 @@ class WorkerAttest(Client):
         """See `Attest.prove`."""
         self.check(spec, expected)
         self._proof = self._verdict = self._outcome = None
+        self._require_answer()
         try:
             self._outcome = self.verify()
         except StrongroomError as error:
@@ -97,6 +102,15 @@ class WorkerAttest(Client):
         if self._proof is None:
             raise ServiceUnavailable("the machine gives no evidence")
         return Proof(codec.encode(self._proof))
+
+    def _require_answer(self) -> None:
+        """Whether anybody is there. Hypervisors accept a forwarded connection long before the guest does; nothing said is believed."""
+        try:
+            options = self.way.options(None) | {"verify": False}
+            with httpx2.Client(transport=httpx2.HTTPTransport(**options), timeout=KNOCK_SECONDS) as http:
+                http.get(self.url + "/healthz")
+        except httpx2.HTTPError as error:
+            raise ServiceUnavailable(f"the machine does not answer ({type(error).__name__})") from None
 
     def ready(self) -> Readiness:
         """See `Attest.ready`."""

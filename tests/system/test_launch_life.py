@@ -1,0 +1,276 @@
+"""Machines that really boot, brought up and taken down: QEMU and libvirt, OVMF, a software TPM, under emulation.
+
+What is proved here: a machine outlives its launcher and is picked up again, also by a launcher that was killed; a machine that is no
+worker never gets further than BOOTED; both drivers give the same registers, which were computed before; nothing runs and nothing is
+left after `down`, whose receipt holds.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import importlib
+import json
+import re
+import shutil
+import signal
+import socket
+import subprocess
+import sys
+import tempfile
+import time
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+from booting import sleeper, there
+from lifecycles import KEY
+
+from strongroom.appraisal.policies import template
+from strongroom.crypto.signatures import fingerprint
+from strongroom.errors import HypervisorUnavailable, LaunchFailed, UsageError
+from strongroom.launch.life import Launcher, processes
+from strongroom.launch.life.attest import WorkerAttest
+from strongroom.launch.life.drivers import driver
+from strongroom.launch.life.wipe import check_wipe
+from strongroom.launch.measure import measure
+from strongroom.launch.place import Place
+from strongroom.launch.spec import read_images, to_toml
+from strongroom.records.digest import digest_bytes
+from strongroom.records.launched import State
+from strongroom.records.reference import Reference
+
+SIGNER = fingerprint(KEY.public_key())
+PATIENCE = 240.0
+AUTHORITY = Path("/var/lib/swtpm-localca")
+PACKAGES = Path("/usr/lib/python3/dist-packages")
+MODULES = ("libvirt.py", "libvirt_qemu.py", "libvirtmod.*", "libvirtmod_qemu.*")
+
+
+@pytest.fixture(scope="module")
+def spec(tmp_path_factory):
+    return sleeper(tmp_path_factory.mktemp("image"))
+
+
+@pytest.fixture
+def made_policy():
+    """A user's policy for machines with a software TPM; its reference values are put in by the launch."""
+    reference = Reference(digest_bytes(b"another image"), "tpm", {"pcr0": ("00" * 32,)})
+    return template("policy", references=[reference], artifacts=[digest_bytes(b"model")], simulated=True, kind="tpm")
+
+
+@pytest.fixture
+def state():
+    """A folder that libvirt's account can reach, with a short path, wiped of processes at the end."""
+    with tempfile.TemporaryDirectory(prefix="sr-", dir="/var/tmp") as folder:
+        Path(folder).chmod(0o711)
+        made = Path(folder) / "state"
+        yield made
+        for process in (
+            *processes.with_word("qemu-system-x86_64", str(made / "qemu.pid")),
+            *processes.with_word("swtpm", f"file={made / 'swtpm.pid'}"),
+        ):
+            processes.end(process, seconds=5)
+
+
+def launcher(spec, state, name="qemu", **changed):
+    place = Place(images=Path("/"), state=state, accelerator="tcg", **changed.pop("place", {}))
+    return Launcher(spec, place, driver(name), KEY, drain_seconds=0.5, **changed)
+
+
+def printed(state, count=3):
+    """Registers as the machine prints them on its console; a test may read there, a launcher never does."""
+    deadline = time.monotonic() + PATIENCE
+    while time.monotonic() < deadline:
+        with contextlib.suppress(OSError):
+            text = (state / "console.log").read_bytes().decode("latin1")
+            found = {name: value.lower() for name, value in re.findall(r"(pcr\d+)=([0-9A-F]{64})", text)}
+            if len(found) == count and "UP" in text:
+                return found
+        time.sleep(0.2)
+    raise AssertionError((state / "console.log").read_bytes()[-2000:])
+
+
+def expected(spec, registers):
+    wanted = measure(spec, read_images(spec, Path("/"))).registers
+    assert {name: wanted[name] for name in registers} == registers
+
+
+def strongroom(*words, **options):
+    return subprocess.Popen([sys.executable, "-m", "strongroom", *map(str, words)], stdout=subprocess.PIPE, **options)
+
+
+def free_port():
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return probe.getsockname()[1]
+
+
+@pytest.mark.needs("qemu-system-x86_64", "swtpm", "objcopy", "busybox")
+def test_a_machine_outlives_its_launcher_and_leaves_a_receipt(spec, state, tmp_path):
+    (tmp_path / "spec.toml").write_text(to_toml(spec))
+    words = (tmp_path / "spec.toml", "--state", state)
+    with strongroom("launch", "up", *words, "--until", "booted", "--json") as up:
+        lines = [json.loads(line) for line in up.stdout]
+    assert up.returncode == 0
+    assert [line["state"] for line in lines] == ["preflight", "planned", "booted", "booted"]
+    expected(spec, printed(state))
+    with strongroom("launch", "status", *words, "--json") as status:
+        found = json.loads(status.stdout.read())
+    assert (found["state"], found["alive"]) == ("booted", True)
+    with strongroom("launch", "down", *words, "--drain-seconds", "0.5", "--json") as down:
+        last = json.loads(down.stdout.read().splitlines()[-1])
+    assert down.returncode == 0
+    assert processes.with_word("qemu-system-x86_64", str(state / "qemu.pid")) == ()
+    assert processes.with_word("swtpm", f"file={state / 'swtpm.pid'}") == ()
+    with strongroom("launch", "check-wipe", last["receipt"], "--launcher", last["launcher"], "--json") as check:
+        receipt = json.loads(check.stdout.read())
+    assert check.returncode == 0
+    steps = {step["what"]: step for step in receipt["steps"]}
+    assert (steps["guest"]["how"], steps["tpm"]["how"], steps["nvram"]["how"]) == ("quit", "overwritten", "overwritten")
+    assert not [path for path in state.rglob("*") if path.suffix in {".img", ".fd", ".sock", ".log"}]
+    with strongroom("launch", "check-wipe", last["receipt"], "--launcher", digest_bytes(b"x"), "--json") as check:
+        assert json.loads(check.stdout.read())["error"]["code"] == "signature.invalid"
+
+
+@pytest.mark.needs("qemu-system-x86_64", "swtpm", "objcopy", "busybox")
+@pytest.mark.parametrize("after", ["planned", "swtpm", "qemu", "booted"])
+def test_a_launcher_that_is_killed_is_picked_up_again(spec, state, tmp_path, after):
+    (tmp_path / "spec.toml").write_text(to_toml(spec))
+    words = (tmp_path / "spec.toml", "--state", state, "--until", "booted", "--json")
+    sign = {"swtpm": state / "tpm.sock", "qemu": state / "qmp.sock"}.get(after)
+    with strongroom("launch", "up", *words) as first:
+        if sign is None:
+            while json.loads(first.stdout.readline())["state"] != after:
+                pass
+        else:
+            deadline = time.monotonic() + PATIENCE
+            while not sign.exists() and time.monotonic() < deadline:
+                time.sleep(0.001)
+        first.send_signal(signal.SIGKILL)
+    assert launcher(spec, state).up(State.BOOTED).state is State.BOOTED
+    (machine,) = processes.with_word("qemu-system-x86_64", str(state / "qemu.pid"))
+    (chip,) = processes.with_word("swtpm", f"file={state / 'swtpm.pid'}")
+    found = launcher(spec, state).status()
+    assert (set(found.running.processes), found.alive) == ({machine, chip}, True)
+    check_wipe(launcher(spec, state).down(), SIGNER)
+    assert not processes.alive(machine)
+    assert not processes.alive(chip)
+
+
+@pytest.mark.needs("qemu-system-x86_64", "swtpm", "objcopy", "busybox")
+def test_a_machine_that_is_killed_is_not_believed_to_run(spec, state):
+    running = launcher(spec, state).up(State.BOOTED).running
+    for process in running.processes:
+        processes.end(process, seconds=5, first=signal.SIGKILL)
+    assert launcher(spec, state).status().alive is False
+    again = launcher(spec, state).up(State.BOOTED)
+    assert (again.alive, again.running == running) == (True, False)
+    launcher(spec, state).down()
+
+
+@pytest.mark.needs("qemu-system-x86_64", "swtpm", "objcopy", "busybox")
+def test_a_machine_that_is_no_worker_gives_no_quote(spec, state, made_policy):
+    spec = replace(spec, firmware=replace(spec.firmware, observed={"pcr0": "a0" * 32}))
+    port = free_port()
+    attest = WorkerAttest(f"http://127.0.0.1:{port}", policy=made_policy, broker=digest_bytes(b"broker"))
+    with pytest.raises(LaunchFailed, match="no quote"):
+        launcher(spec, state, attest=attest, prove_seconds=3, place={"ports": {port: 8443}}).up()
+    assert launcher(spec, state).status().entries[-1].reason == "launch.failed"
+    check_wipe(launcher(spec, state).down(), SIGNER)
+
+
+@pytest.mark.needs("qemu-system-x86_64", "swtpm", "objcopy", "busybox")
+def test_qemus_own_words_say_why_it_does_not_start(spec, state):
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", 0))
+        taken.listen()
+        port = taken.getsockname()[1]
+        with pytest.raises(HypervisorUnavailable, match=r"qemu-system-x86_64: .*forwarding"):
+            launcher(spec, state, place={"ports": {port: 8443}}).up(State.BOOTED)
+    assert launcher(spec, state).status().state is State.FAILED
+    check_wipe(launcher(spec, state).down(), SIGNER)
+    assert processes.with_word("swtpm", f"file={state / 'swtpm.pid'}") == ()
+
+
+def test_a_path_that_is_too_long_for_a_socket_is_refused_before_anything_starts(spec, state):
+    long = state / ("x" * 100)
+    with pytest.raises(UsageError, match="too long for a socket"):
+        launcher(spec, long).up(State.BOOTED)
+
+
+# libvirt
+
+
+@pytest.fixture
+def libvirt(tmp_path_factory, monkeypatch):
+    """Libvirt's services, started here unless they run, and its Python API: this Python's own, or Debian's where it is the same."""
+    there(shutil.which("libvirtd"), "libvirtd")
+    there(shutil.which("virtlogd"), "virtlogd")
+    folder = tmp_path_factory.mktemp("modules")
+    if importlib.util.find_spec("libvirt") is None:
+        for pattern in MODULES:
+            for path in PACKAGES.glob(pattern):
+                (folder / path.name).symlink_to(path)
+        monkeypatch.syspath_prepend(folder)
+    try:
+        library = importlib.import_module("libvirt")
+    except ImportError:
+        pytest.skip("missing program: libvirt's Python API")
+    for path in AUTHORITY.glob("*"):  # of whoever ran swtpm_setup last, which libvirt runs as `tss`
+        shutil.chown(path, "tss")
+    started = []
+    for name, sign in (("virtlogd", "virtlogd-sock"), ("libvirtd", "libvirt-sock")):
+        if not _answers(Path("/run/libvirt", sign)):
+            file = folder / f"{name}.pid"
+            subprocess.run([name, "-d", "-p", file], check=True, timeout=60)
+            started.append(file)
+    yield library
+    for file in reversed(started):
+        process = processes.identify(int(file.read_text()))
+        if process is not None:
+            processes.end(process, seconds=20)
+
+
+def _answers(path):
+    with socket.socket(socket.AF_UNIX) as probe:
+        try:
+            probe.connect(str(path))
+        except OSError:
+            return False
+    return True
+
+
+@pytest.mark.needs("qemu-system-x86_64", "swtpm", "objcopy", "busybox")
+def test_libvirt_starts_the_same_machine_from_the_same_specification(spec, state, libvirt):
+    port = free_port()
+    try:
+        found = launcher(spec, state, "libvirt", place={"ports": {port: 8443}}).up(State.BOOTED)
+        assert (found.state, found.alive) == (State.BOOTED, True)
+        expected(spec, printed(state))
+        with socket.create_connection(("127.0.0.1", port), timeout=10):
+            pass
+        assert launcher(spec, state, "libvirt").status() == found
+        with pytest.raises(UsageError, match="planned for libvirt"):
+            launcher(spec, state).down()
+    finally:
+        document = launcher(spec, state, "libvirt").down()
+    receipt = check_wipe(document, SIGNER)
+    steps = {step.what: step for step in receipt.steps}
+    assert (steps["guest"].how, steps["tpm"].how, steps["nvram"].how) == ("quit", "overwritten", "overwritten")
+    assert not Path("/var/lib/libvirt/swtpm", found.running.endpoint).exists()
+    with contextlib.closing(libvirt.open("qemu:///system")) as connection:
+        assert spec.name not in [one.name() for one in connection.listAllDomains()]
+    assert launcher(spec, state, "libvirt").status().state is State.WIPED
+
+
+@pytest.mark.needs("qemu-system-x86_64", "swtpm", "objcopy", "busybox")
+def test_a_domain_of_another_folder_is_never_touched(spec, state, libvirt):
+    del libvirt
+    try:
+        launcher(spec, state, "libvirt").up(State.BOOTED)
+        other = state.with_name("other")
+        with pytest.raises(UsageError, match="another domain"):
+            launcher(spec, other, "libvirt").up(State.BOOTED)
+        assert launcher(spec, state, "libvirt").status().alive
+    finally:
+        launcher(spec, state, "libvirt").down()
