@@ -11,10 +11,11 @@ import click
 
 from strongroom.bench.figures import Figure
 from strongroom.cli import output
+from strongroom.errors import UsageError
 
 
 @click.command("bench", short_help="figures of this machine, as ratios to a named baseline")
-@click.argument("name", type=click.Choice(["broker", "inference", "open", "padding", "verify"]))
+@click.argument("name", type=click.Choice(["broker", "inference", "launch", "open", "padding", "verify"]))
 @click.option(
     "--pairs",
     type=click.IntRange(5),
@@ -34,13 +35,26 @@ from strongroom.cli import output
     "--model", type=click.Path(exists=True, dir_okay=False, path_type=Path), help="A GGUF file; else the demo's model."
 )
 @click.option(
+    "--spec",
+    type=click.Path(exists=True, dir_okay=False, path_type=Path),
+    help="The launch specification that `launch` boots; nothing inside is asked.",
+)
+@click.option(
     "--save",
     type=click.Path(file_okay=False, exists=True, path_type=Path),
     help="Write the document into this folder as well.",
 )
 @output.json_option
 def bench_command(
-    name: str, pairs: int, tokens: int, size: int, model: Path | None, save: Path | None, *, as_json: bool
+    name: str,
+    pairs: int,
+    tokens: int,
+    size: int,
+    model: Path | None,
+    spec: Path | None,
+    save: Path | None,
+    *,
+    as_json: bool,
 ) -> None:
     """Measure NAME. Exit 0 if every goal is met; 1 if one is missed or not resolved."""
     from strongroom.bench import figures
@@ -49,6 +63,7 @@ def bench_command(
     measures: dict[str, Callable[[], list[Figure]]] = {
         "broker": lambda: _broker(pairs, progress),
         "inference": lambda: _inference(model, pairs, tokens, progress),
+        "launch": lambda: _launch(spec, pairs, progress),
         "open": lambda: _open(pairs, size, progress),
         "padding": lambda: _padding(model, tokens, progress),
         "verify": lambda: _verify(pairs, progress),
@@ -104,6 +119,20 @@ def _skipped(name: str) -> list[str]:
     from strongroom.bench import inference
 
     return inference.skipped() if name == "inference" else []
+
+
+def _launch(spec: Path | None, pairs: int, progress: output.Progress) -> list[Figure]:
+    from strongroom.bench.launch import launching
+    from strongroom.cli.measure import load_spec
+    from strongroom.launch.doctor import machine
+    from strongroom.launch.life.drivers import driver
+    from strongroom.launch.life.preflight import accelerator
+    from strongroom.launch.place import Place
+
+    if spec is None:
+        raise UsageError("which machine is booted?", remedy="Give its launch specification with --spec.")
+    place = Place(images=spec.resolve().parent, state=Path(), accelerator=accelerator(machine(Path("/"))))
+    return launching(load_spec(spec), place, driver("qemu"), runs=pairs, progress=progress)
 
 
 def _open(pairs: int, size: int, progress: output.Progress) -> list[Figure]:

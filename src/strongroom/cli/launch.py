@@ -159,7 +159,7 @@ def down(path: Path, state: Path | None, key: Path | None, *, as_json: bool, **g
     """End the keys of SPEC's machine, then the machine, then wipe what it leaves; write a signed receipt."""
     spec = load_spec(path)
     folder = state or _folders() / spec.name
-    with _launcher(spec, path, folder, key, given, as_json=as_json) as launcher:
+    with _launcher(spec, path, folder, key, given, as_json=as_json, make_key=folder.exists()) as launcher:
         document = launcher.down()
         newest = max(folder.glob("wipe-*.json"))
     receipt = codec.decode(WipeReceipt, document.receipt.payload)

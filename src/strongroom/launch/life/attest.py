@@ -55,6 +55,9 @@ class Attest(Protocol):
     def check(self, spec: LaunchSpec, expected: Expected) -> None:
         """Whether evidence of this launch could be judged at all. Raises `NotMeasurable` or `UsageError`."""
 
+    def knock(self) -> None:
+        """Whether anybody is there; nothing that is said is believed. Raises `ServiceUnavailable`."""
+
     def prove(self, spec: LaunchSpec, expected: Expected) -> Proof:
         """Evidence for a fresh nonce, equal to what is expected."""
         ...
@@ -92,7 +95,7 @@ class WorkerAttest(Client):
         """See `Attest.prove`."""
         self.check(spec, expected)
         self._proof = self._verdict = self._outcome = None
-        self._require_answer()
+        self.knock()
         try:
             self._outcome = self.verify()
         except StrongroomError as error:
@@ -103,8 +106,8 @@ class WorkerAttest(Client):
             raise ServiceUnavailable("the machine gives no evidence")
         return Proof(codec.encode(self._proof))
 
-    def _require_answer(self) -> None:
-        """Whether anybody is there. Hypervisors accept a forwarded connection long before the guest does; nothing said is believed."""
+    def knock(self) -> None:
+        """See `Attest.knock`. Hypervisors accept a forwarded connection long before the guest does; nothing said is believed."""
         try:
             options = self.way.options(None) | {"verify": False}
             with httpx2.Client(transport=httpx2.HTTPTransport(**options), timeout=KNOCK_SECONDS) as http:

@@ -178,8 +178,7 @@ class Launcher:
     def _boot(self, journal: Journal) -> bytes:
         plan = self._planned(journal)
         staging.check_staged(self._staged, plan.files)
-        images = staging.read_staged(self.spec, self._staged)
-        staging.write_variables(self.spec, images, self._staged)
+        staging.write_variables(self.spec, self._staged)
         for path in self.driver.remains(self.spec, self._staged):  # of a start that nobody wrote down
             destroy(Path(path), overwrite=True)
         return codec.encode(self.driver.start(self.spec, self._staged))

@@ -16,8 +16,9 @@ from strongroom.errors import FileUnreadable, ImageChanged, UsageError
 from strongroom.launch.life.fat import boot_disk
 from strongroom.launch.life.files import BLOCK, digest_file, durable, write_parts
 from strongroom.launch.place import DISKS, Place, boots_from_disk
+from strongroom.launch.spec import read_pinned
 from strongroom.records.digest import Digest
-from strongroom.records.launch import LaunchSpec
+from strongroom.records.launch import LaunchSpec, PinnedFile
 from strongroom.records.launched import StagedFile
 
 IMAGES, BOOT = "images", "boot.img"
@@ -25,8 +26,13 @@ PUBLIC, PRIVATE = 0o644, 0o600
 
 
 def staged_place(spec: LaunchSpec, place: Place) -> Place:
-    """`place` with everything in the launch's own folder, as it will be once it is staged. Disks that the host gives stand in order."""
+    """`place` with everything in the launch's own folder, as it will be once it is staged. Disks that the host gives stand in order.
+
+    Raises `UsageError` for a folder whose name a hypervisor would read as options.
+    """
     state = Path(os.path.abspath(place.state))  # noqa: PTH100 (links stay: a socket's path must not grow)
+    if {",", "\n", "\r"} & set(str(state)):
+        raise UsageError(f"{str(state)!r} is no name for a machine's folder", remedy="Choose one without commas.")
     kinds = [device.kind for device in spec.devices if device.kind in DISKS]
     disks = tuple(
         path.absolute() if kind == "verity-disk" else state / f"disk-{number}.img"
@@ -70,18 +76,19 @@ def check_staged(staged: Place, files: tuple[StagedFile, ...]) -> None:
             raise ImageChanged(f"{path} was changed after it was measured")
 
 
-def write_variables(spec: LaunchSpec, images: Mapping[Digest, bytes], staged: Place) -> None:
-    """The firmware's variables as the template has them, anew for every boot."""
+def write_variables(spec: LaunchSpec, staged: Place) -> None:
+    """The firmware's variables as the template has them, anew for every boot. Raises `ImageChanged` or `FileUnreadable`."""
     if spec.firmware is not None and spec.firmware.variables is not None:
-        durable(staged.variables, images[spec.firmware.variables.digest], mode=PRIVATE)
+        durable(staged.variables, _copy(spec.firmware.variables, staged), mode=PRIVATE)
 
 
 def read_staged(spec: LaunchSpec, staged: Place) -> dict[Digest, bytes]:
     """The copies' content, each checked by its digest. Raises `ImageChanged` or `FileUnreadable`."""
-    from strongroom.launch.spec import read_pinned
+    return {file.digest: _copy(file, staged) for file in spec.files}
 
-    copies = {file.digest: replace(file, file=str(staged.copies[file.digest])) for file in spec.files}
-    return {digest: read_pinned(file, staged.state) for digest, file in copies.items()}
+
+def _copy(file: PinnedFile, staged: Place) -> bytes:
+    return read_pinned(replace(file, file=staged.file(file)), staged.state)
 
 
 def _described(state: Path, path: Path) -> StagedFile:

@@ -279,6 +279,11 @@ def test_a_folder_that_others_can_write_into_is_refused(stage):
         stage.launcher().up(State.BOOTED)
 
 
+def test_a_folder_whose_name_qemu_would_read_as_options_is_refused(stage):
+    with pytest.raises(UsageError, match="no name for a machine"):
+        stage.launcher(place=stage.place(state=stage.folder / "a,readonly=off"))
+
+
 def test_two_launchers_do_not_work_in_one_folder(stage):
     stage.launcher().up(State.BOOTED)
     with locked(stage.state):

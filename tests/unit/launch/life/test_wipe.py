@@ -1,0 +1,129 @@
+"""Wipe receipts: what makes one hold, and everything that does not."""
+
+import os
+from dataclasses import replace
+
+import pytest
+
+from strongroom.crypto.signatures import fingerprint, generate_p256
+from strongroom.errors import FileUnreadable, MalformedRecord, SignatureInvalid, WipeInvalid
+from strongroom.launch.life import files, wipe
+from strongroom.launch.life.wipe import Progress, Target, check_wipe, sign
+from strongroom.records import codec
+from strongroom.records.digest import digest_bytes
+from strongroom.records.launched import Wiped, WipeDocument, WipeReceipt
+
+KEY = generate_p256()
+SIGNER = fingerprint(KEY.public_key())
+
+
+def step(what, how, name="", size=None):
+    return Wiped(what, name, how, size, None, "")
+
+
+STEPS = (
+    step("keys", "revoked", "lease"), step("guest", "powered off", "qemu"), step("disk", "none"),
+    step("tpm", "overwritten", "tpm/state", 10), step("nvram", "overwritten", "vars.fd", 20),
+    step("boot-disk", "unlinked", "boot.img", 30), step("image", "unlinked", "images/x", 40), step("trace", "none"),
+    step("gpu", "none"),
+)  # fmt: skip
+RECEIPT = WipeReceipt("worker", digest_bytes(b"s"), "qemu", digest_bytes(b"j"), 1, 2, STEPS, wipe.NOT_SHOWN)
+
+
+def test_a_whole_receipt_holds_and_travels():
+    document = codec.decode(WipeDocument, codec.encode(sign(RECEIPT, KEY)))
+    assert check_wipe(document, SIGNER) == RECEIPT
+
+
+@pytest.mark.parametrize("left_out", range(len(STEPS)))
+def test_a_kind_of_thing_that_is_left_out_is_seen(left_out):
+    steps = STEPS[:left_out] + STEPS[left_out + 1 :]
+    with pytest.raises(WipeInvalid, match=STEPS[left_out].what):
+        check_wipe(sign(replace(RECEIPT, steps=steps), KEY), SIGNER)
+
+
+@pytest.mark.parametrize(
+    "wrong",
+    [
+        replace(RECEIPT, steps=(STEPS[3], *STEPS[:3], *STEPS[4:])),
+        replace(RECEIPT, steps=(*STEPS, step("moon", "none"))),
+        replace(RECEIPT, steps=(*STEPS[:1], step("guest", "runs"), *STEPS[2:])),
+        replace(RECEIPT, steps=(*STEPS[:3], step("tpm", "kept", "tpm/state"), *STEPS[4:])),
+        replace(RECEIPT, not_shown=()),
+        replace(RECEIPT, ended=0),
+    ],
+    ids=["vTPM before keys", "unknown kind", "guest runs", "vTPM kept", "claims all", "ended before"],
+)
+def test_what_does_not_hold_is_refused(wrong):
+    with pytest.raises(WipeInvalid):
+        check_wipe(sign(wrong, KEY), SIGNER)
+
+
+def test_another_signer_or_content_is_refused():
+    document = sign(RECEIPT, KEY)
+    other = generate_p256()
+    with pytest.raises(SignatureInvalid, match="another launcher"):
+        check_wipe(sign(RECEIPT, other), SIGNER)
+    with pytest.raises(SignatureInvalid):
+        check_wipe(replace(document, receipt=sign(RECEIPT, other).receipt), SIGNER)
+    changed = replace(document.receipt, payload=document.receipt.payload.replace(b'"worker"', b'"wOrker"'))
+    with pytest.raises(SignatureInvalid):
+        check_wipe(replace(document, receipt=changed), SIGNER)
+    with pytest.raises(MalformedRecord):
+        check_wipe(replace(document, launcher=b"no key"), SIGNER)
+
+
+def test_files_are_noted_before_they_go_and_overwritten_where_a_guest_wrote(tmp_path, monkeypatch):
+    for name in ("tpm", "boot.img", "large"):
+        (tmp_path / name).write_bytes(name.encode() * 100)
+    (tmp_path / "link").symlink_to(tmp_path / "elsewhere")
+    (tmp_path / "elsewhere").write_bytes(b"somebody's")
+    monkeypatch.setattr(files, "MOST_OVERWRITTEN", 400)
+    monkeypatch.setattr(wipe, "MOST_OVERWRITTEN", 400)
+    seen, real = [], os.unlink
+    progress = Progress(tmp_path)
+    wanted = [("tpm", "tpm"), ("boot-disk", "boot.img"), ("disk", "large"), ("trace", "link"), ("trace", "missing")]
+    monkeypatch.setattr(files.Path, "unlink", lambda path: seen.append((path.name, path.read_bytes())) or real(path))
+    wipe.files(progress, tmp_path, [Target(what, tmp_path / name) for what, name in wanted])
+    assert dict(seen)["tpm"] == bytes(300), "zeros stood there when it went"
+    assert dict(seen)["boot.img"] == b"boot.img" * 100
+    assert [(s.name, s.how) for s in progress.done.values()] == [
+        ("tpm", "overwritten"), ("boot.img", "unlinked"), ("large", "unlinked"), ("link", "unlinked"),
+    ]  # fmt: skip
+    assert progress.done["tpm", "tpm"].digest == digest_bytes(b"tpm" * 100)
+    assert progress.done["disk", "large"].digest is None
+    assert (tmp_path / "elsewhere").read_bytes() == b"somebody's"
+    assert Progress(tmp_path).done == progress.done, "a later launcher knows it"
+
+
+def test_a_file_with_another_name_is_not_overwritten(tmp_path):
+    (tmp_path / "given.img").write_bytes(b"somebody's")
+    os.link(tmp_path / "given.img", tmp_path / "disk-0.img")
+    assert files.destroy(tmp_path / "disk-0.img", overwrite=True) == "unlinked"
+    assert (tmp_path / "given.img").read_bytes() == b"somebody's"
+
+
+def test_what_stays_is_an_error(tmp_path):
+    (tmp_path / "tpm").mkdir()
+    with pytest.raises(FileUnreadable):
+        wipe.files(Progress(tmp_path), tmp_path, [Target("tpm", tmp_path / "tpm")])
+
+
+def test_notes_that_a_power_cut_tore_are_made_again(tmp_path):
+    progress = Progress(tmp_path)
+    progress.note(STEPS[0])
+    progress.note(STEPS[1])
+    path = tmp_path / wipe.LOG
+    path.write_bytes(path.read_bytes()[:-10])
+    assert list(Progress(tmp_path).done.values()) == [STEPS[0]]
+
+
+def test_gpus_are_reset_or_said_not_to_be(tmp_path):
+    (tmp_path / "devices" / "0000:41:00.0").mkdir(parents=True)
+    progress = Progress(tmp_path)
+    wipe.gpus(progress, ("0000:41:00.0", "0000:42:00.0"), devices=tmp_path / "devices")
+    assert [(s.name, s.how) for s in progress.done.values()] == [
+        ("0000:41:00.0", "reset"),
+        ("0000:42:00.0", "not reset"),
+    ]
+    assert (tmp_path / "devices" / "0000:41:00.0" / "reset").read_text() == "1"
