@@ -1,8 +1,9 @@
 """Evidence from a machine that was started, and the broker's verdict on it.
 
 Knows: that the machine's policy admits one image and the registers that were computed before it booted, and nothing else; that READY
-needs the broker's release, signed under a pinned fingerprint. Does not know: states (`launcher`). Evidence is fetched and judged by the
-client that users have (`client`), with a nonce of our own. Not covered: attested TLS through a load balancer; several brokers.
+needs the broker's release, signed under a pinned fingerprint. Does not know: states (`launcher`). Evidence is fetched and judged by
+the client that users have (`client`), with a nonce of our own. Not covered: that it is this very machine, and not another one that was
+launched from the same specification and answers at the same address (they run the same, each with keys of its own); several brokers.
 """
 
 from __future__ import annotations

@@ -121,6 +121,7 @@ class Launcher:
         _ = Journal(self._staged.state, self.spec.digest).head  # no folder is made where nothing was launched
         with self._journal() as journal:
             if journal.head.state is State.WIPED:
+                wipe.forget_notes(self._staged.state)
                 return codec.decode(WipeDocument, journal.evidence(journal.head))
             return self._wipe(journal)
 
@@ -177,6 +178,11 @@ class Launcher:
 
     def _boot(self, journal: Journal) -> bytes:
         plan = self._planned(journal)
+        ports = {int(host): guest for host, guest in plan.ports.items()}
+        if (ports, plan.gpus) != (dict(self._staged.ports), self._staged.gpus):
+            raise UsageError(
+                "this launch was planned with other ports or GPUs", remedy="Bring it up again: it starts anew."
+            )
         staging.check_staged(self._staged, plan.files)
         staging.write_variables(self.spec, self._staged)
         for path in self.driver.remains(self.spec, self._staged):  # of a start that nobody wrote down
@@ -229,7 +235,7 @@ class Launcher:
             self._enter(journal, State.DRAINING, _json({"lease": lease, "from": journal.state}), began)
         draining = journal.head
         self.report.begin(State.WIPED)
-        progress = wipe.Progress(state)
+        progress = wipe.Progress(state, draining.number)
         wipe.keys(progress, lease, self.revoke)
         how = self.driver.drain(self.spec, self._staged, self.drain_seconds)
         if how != "not running" or not progress.has(wipe.GUEST):
@@ -245,7 +251,7 @@ class Launcher:
         document = wipe.sign(receipt, self.key)
         durable(state / f"wipe-{draining.number:06d}.json", codec.encode(document), mode=0o644)
         self._enter(journal, State.WIPED, codec.encode(document), began)
-        progress.forget()
+        wipe.forget_notes(state)
         return document
 
     def _targets(self) -> list[wipe.Target]:

@@ -45,7 +45,7 @@ NOT_SHOWN = (
     "what a host's swap, hibernation image or crash dump holds",
     "that the host, which signs this, says the truth",
 )
-LOG = "wipe.jsonl"
+LOGS = "wipe-*.jsonl"
 OVERWRITTEN = frozenset({DISK, TPM, NVRAM, TRACES})
 """Of these a guest's own bytes may be in the file; the others are copies of public images."""
 DEVICES = Path("/sys/bus/pci/devices")
@@ -62,8 +62,9 @@ class Target:
 class Progress:
     """What was destroyed so far, written down before it is done, so that a wipe that was cut short still has a whole receipt."""
 
-    def __init__(self, state: Path) -> None:
-        self._path = state / LOG
+    def __init__(self, state: Path, number: int) -> None:
+        """`number` is that of the entry with which the wiping began: notes of an earlier life are none of this one."""
+        self._path = state / LOGS.replace("*", f"{number:06d}")
         self.done: dict[tuple[str, str], Wiped] = {}
         try:
             lines = self._path.read_bytes().splitlines()
@@ -95,12 +96,14 @@ class Progress:
         missing = [Wiped(what, "", NONE, None, None, "") for what in ORDER if not self.has(what)]
         return tuple(sorted((*self.done.values(), *missing), key=lambda step: (ORDER.index(step.what), step.name)))
 
-    def forget(self) -> None:
-        """The receipt is written: the notes are not needed any more."""
-        self._path.unlink(missing_ok=True)
-
     def _keep(self, step: Wiped) -> None:
         self.done[step.what, step.name] = step
+
+
+def forget_notes(state: Path) -> None:
+    """The receipt is written: notes are not needed any more, nor those that an earlier launcher left."""
+    for path in state.glob(LOGS):
+        path.unlink(missing_ok=True)
 
 
 def files(progress: Progress, state: Path, targets: Iterable[Target]) -> None:
@@ -173,7 +176,8 @@ Revoke = Callable[[str], tuple[str, str]]
 
 def keys(progress: Progress, lease_id: str, revoke: Revoke | None) -> None:
     """End the machine's lease before anything else, if there is one and somebody may; what was done is said."""
-    if progress.has(KEYS):
+    noted = progress.done.get((KEYS, lease_id))
+    if noted is not None and noted.how in {"revoked", "ended", NONE}:
         return
     if not lease_id:
         progress.note(Wiped(KEYS, "", NONE, None, None, "no keys were released as far as this launcher knows"))

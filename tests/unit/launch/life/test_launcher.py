@@ -359,6 +359,30 @@ def test_a_wipe_that_is_killed_at_any_moment_ends_with_a_whole_receipt(tmp_path,
         assert not (stage.state / "machine").exists()
 
 
+def test_notes_of_an_earlier_wipe_are_none_of_this_one(stage, monkeypatch):
+    stage.launcher().up()
+    with monkeypatch.context() as patched:
+        patched.setattr("strongroom.launch.life.wipe.forget_notes", die)
+        with pytest.raises(Killed):
+            stage.launcher().down()
+    assert states(stage)[-1] is State.WIPED
+    stage.launcher().up()
+    receipt = check_wipe(stage.launcher().down(), SIGNER)
+    assert stage.revoked == [LEASE, LEASE]
+    assert receipt.steps[1].how == "powered off"
+    assert left(stage) == []
+
+
+def test_a_plan_is_booted_as_it_was_made(stage, monkeypatch):
+    with monkeypatch.context() as patched:
+        patched.setattr(stage.driver, "start", die)
+        with pytest.raises(Killed):
+            stage.launcher().up(State.BOOTED)
+    with pytest.raises(UsageError, match="other ports"):
+        stage.launcher(place=stage.place(ports={8443: 443})).up(State.BOOTED)
+    assert stage.launcher(place=stage.place(ports={8443: 443})).up(State.BOOTED).state is State.BOOTED
+
+
 @pytest.mark.parametrize("after", [*UP, State.DRAINING])
 def test_a_power_cut_at_each_state_is_survived(stage, monkeypatch, after):
     """The newest line is torn, and the machine is gone, as after a power cut."""

@@ -81,7 +81,7 @@ def test_files_are_noted_before_they_go_and_overwritten_where_a_guest_wrote(tmp_
     monkeypatch.setattr(files, "MOST_OVERWRITTEN", 400)
     monkeypatch.setattr(wipe, "MOST_OVERWRITTEN", 400)
     seen, real = [], os.unlink
-    progress = Progress(tmp_path)
+    progress = Progress(tmp_path, 5)
     wanted = [("tpm", "tpm"), ("boot-disk", "boot.img"), ("disk", "large"), ("trace", "link"), ("trace", "missing")]
     monkeypatch.setattr(files.Path, "unlink", lambda path: seen.append((path.name, path.read_bytes())) or real(path))
     wipe.files(progress, tmp_path, [Target(what, tmp_path / name) for what, name in wanted])
@@ -93,7 +93,7 @@ def test_files_are_noted_before_they_go_and_overwritten_where_a_guest_wrote(tmp_
     assert progress.done["tpm", "tpm"].digest == digest_bytes(b"tpm" * 100)
     assert progress.done["disk", "large"].digest is None
     assert (tmp_path / "elsewhere").read_bytes() == b"somebody's"
-    assert Progress(tmp_path).done == progress.done, "a later launcher knows it"
+    assert Progress(tmp_path, 5).done == progress.done, "a later launcher knows it"
 
 
 def test_a_file_with_another_name_is_not_overwritten(tmp_path):
@@ -106,21 +106,34 @@ def test_a_file_with_another_name_is_not_overwritten(tmp_path):
 def test_what_stays_is_an_error(tmp_path):
     (tmp_path / "tpm").mkdir()
     with pytest.raises(FileUnreadable):
-        wipe.files(Progress(tmp_path), tmp_path, [Target("tpm", tmp_path / "tpm")])
+        wipe.files(Progress(tmp_path, 5), tmp_path, [Target("tpm", tmp_path / "tpm")])
 
 
 def test_notes_that_a_power_cut_tore_are_made_again(tmp_path):
-    progress = Progress(tmp_path)
+    progress = Progress(tmp_path, 5)
     progress.note(STEPS[0])
     progress.note(STEPS[1])
-    path = tmp_path / wipe.LOG
+    path = tmp_path / "wipe-000005.jsonl"
     path.write_bytes(path.read_bytes()[:-10])
-    assert list(Progress(tmp_path).done.values()) == [STEPS[0]]
+    assert list(Progress(tmp_path, 5).done.values()) == [STEPS[0]]
+
+
+def test_a_broker_that_was_away_is_asked_again(tmp_path):
+    answers, asked = [("unreachable", "away"), ("revoked", "")], []
+
+    def revoke(lease_id):
+        asked.append(lease_id)
+        return answers[len(asked) - 1]
+
+    for how in ("unreachable", "revoked", "revoked"):
+        wipe.keys(Progress(tmp_path, 5), "lease", revoke)
+        assert [one.how for one in Progress(tmp_path, 5).done.values()] == [how]
+    assert asked == ["lease", "lease"]
 
 
 def test_gpus_are_reset_or_said_not_to_be(tmp_path):
     (tmp_path / "devices" / "0000:41:00.0").mkdir(parents=True)
-    progress = Progress(tmp_path)
+    progress = Progress(tmp_path, 5)
     wipe.gpus(progress, ("0000:41:00.0", "0000:42:00.0"), devices=tmp_path / "devices")
     assert [(s.name, s.how) for s in progress.done.values()] == [
         ("0000:41:00.0", "reset"),
