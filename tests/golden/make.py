@@ -10,6 +10,7 @@ from pathlib import Path
 from strongroom.appraisal.policies import sign_policy, template
 from strongroom.crypto.hpke import ReleaseKey
 from strongroom.crypto.signatures import generate_ed25519, generate_p256
+from strongroom.launch.life.wipe import NOT_SHOWN, ORDER
 from strongroom.receipts.chain import chain_head
 from strongroom.records import codec
 from strongroom.records.azure import AzureEvidence
@@ -17,6 +18,7 @@ from strongroom.records.digest import digest_bytes
 from strongroom.records.envelope import Envelope
 from strongroom.records.google import GoogleEvidence
 from strongroom.records.job import JobSpec
+from strongroom.records.launched import Wiped, WipeReceipt
 from strongroom.records.policy import Reference, Requirement
 from strongroom.records.receipt import Receipt, commitment
 from strongroom.records.reference import CustodyList, Machine, MeasuredInput, ReferenceValues
@@ -105,7 +107,29 @@ def main(folder: Path) -> dict[str, object]:
         "release-request": request,
         "statement": statement,
         "verdict": verdict,
+        "wipe-receipt": wiped(),
     }
+
+
+def wiped() -> WipeReceipt:
+    """What a launcher destroyed of a machine."""
+    rows = (
+        *(("keys", "revoked", "lease"), ("guest", "powered off", "qemu"), ("disk", "none", ""), ("gpu", "none", "")),
+        *(("tpm", "overwritten", "tpm/tpm2-00.permall"), ("nvram", "overwritten", "vars.fd")),
+        *(("boot-disk", "unlinked", "boot.img"), ("image", "unlinked", "images/00"), ("trace", "none", "")),
+    )
+    order = {what: number for number, what in enumerate(ORDER)}
+    steps = [Wiped(what, name, how, None, None, "") for what, how, name in sorted(rows, key=lambda row: order[row[0]])]
+    return WipeReceipt(
+        "worker",
+        digest_bytes(b"spec"),
+        "qemu",
+        digest_bytes(b"entry"),
+        NOW * 1000,
+        NOW * 1000 + 100,
+        tuple(steps),
+        NOT_SHOWN,
+    )
 
 
 def signed_lists(reference: Reference, ppid: str) -> dict[str, object]:

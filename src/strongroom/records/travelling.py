@@ -11,6 +11,7 @@ from strongroom.records.azure import AzureEvidence
 from strongroom.records.evidence import Collateral, EvidenceBundle
 from strongroom.records.google import GoogleEvidence
 from strongroom.records.job import JobSpec
+from strongroom.records.launched import WipeReceipt
 from strongroom.records.policy import Policy
 from strongroom.records.receipt import Receipt
 from strongroom.records.reference import CustodyList, ReferenceValues
@@ -38,4 +39,5 @@ TRAVELLING: Mapping[str, type] = {
     "tpm-enrolment": TpmEnrolment,
     "tpm-quote": TpmQuote,
     "verdict": Verdict,
+    "wipe-receipt": WipeReceipt,
 }

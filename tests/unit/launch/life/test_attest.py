@@ -1,7 +1,6 @@
 """Evidence of a launched machine, judged by the real appraisal: a worker on a fake chip stands for the machine."""
 
 import json
-import time
 from dataclasses import replace
 
 import pytest
@@ -117,10 +116,8 @@ def test_a_policy_is_asked_for_the_rest(made, machine, expected):
 
 def test_who_does_not_answer_proves_nothing(made, expected):
     asked = attest(made, "http://127.0.0.1:9")
-    began = time.monotonic()
     with pytest.raises(ServiceUnavailable):
         asked.prove(SPEC, expected)
-    assert time.monotonic() - began < 60
     assert asked.refused() == {"proof": None, "inputs": []}
 
 
