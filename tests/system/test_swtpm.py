@@ -6,7 +6,6 @@ What is proved here: our commands, structures, credentials and verdicts are thos
 from __future__ import annotations
 
 import os
-import shutil
 import socket
 import subprocess
 import time
@@ -16,6 +15,7 @@ from pathlib import Path
 
 import pytest
 from cryptography.hazmat.primitives.serialization import Encoding
+from software_tpm import software_tpm
 
 from strongroom.crypto import x509
 from strongroom.crypto.signatures import SigningKey, generate_p256
@@ -99,78 +99,17 @@ class Machine:
         return verify(parsed, collateral, self.anchors, self.now)
 
 
-def two_free_ports() -> int:
-    """A port that is free and so is the next one, which is for control."""
-    for port in range(21_000, 31_000, 2):
-        try:
-            with socket.socket() as one, socket.socket() as other:
-                one.bind(("127.0.0.1", port))
-                other.bind(("127.0.0.1", port + 1))
-        except OSError:
-            continue
-        return port
-    pytest.fail("no two free ports")
-
-
 @pytest.fixture(scope="module")
 def machine(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Machine]:
     place = tmp_path_factory.mktemp("swtpm")
-    ca, state, work = (place / name for name in ("ca", "state", "work"))
-    for folder in (ca, state, work):
-        folder.mkdir()
-    options = {
-        "statedir": ca,
-        "signingkey": ca / "signkey.pem",
-        "issuercert": ca / "issuer.pem",
-        "certserial": ca / "serial",
-    }
-    (place / "ca.conf").write_text("".join(f"{name} = {value}\n" for name, value in options.items()))
-    (place / "ca.options").write_text(
-        "--platform-manufacturer strongroom\n--platform-version 1\n--platform-model test\n"
-    )
-    (place / "setup.conf").write_text(
-        f"create_certs_tool = swtpm_localca\ncreate_certs_tool_config = {place / 'ca.conf'}\n"
-        f"create_certs_tool_options = {place / 'ca.options'}\nactive_pcr_banks = sha256\n"
-    )
-    setup, tpm = (str(shutil.which(program)) for program in ("swtpm_setup", "swtpm"))
-    made = subprocess.run(
-        (setup, "--tpm2", "--tpmstate", str(state), "--create-ek-cert", "--config", str(place / "setup.conf")),
-        capture_output=True,
-        timeout=120,
-        check=False,
-    )
-    assert made.returncode == 0, made.stdout.decode() + made.stderr.decode()
-    port = two_free_ports()
-    server = subprocess.Popen(
-        (
-            tpm, "socket", "--tpm2", "--tpmstate", f"dir={state}", "--flags", "not-need-init,startup-clear",
-            "--server", f"type=tcp,bindaddr=127.0.0.1,port={port}", "--ctrl", f"type=tcp,bindaddr=127.0.0.1,port={port + 1}",
-        ),
-        stdout=subprocess.DEVNULL,
-        stderr=subprocess.DEVNULL,
-    )  # fmt: skip
-    try:
-        await_port(port, server)
-        root = (ca / "swtpm-localca-rootca-cert.pem").read_text()
-        found = Machine(port, work, "", root, generate_p256())
+    with software_tpm(place) as started:
+        (place / "work").mkdir()
+        found = Machine(started.port, place / "work", "", started.root, generate_p256())
         leaf = x509.load_certificate(found.collector().keys()[0]).public_bytes(Encoding.PEM).decode()
-        found.chain = leaf + (ca / "issuer.pem").read_text() + root
+        found.chain = leaf + started.issuer + started.root
         for register in (0, 4, 7):
             found.tool("tpm2_pcrextend", f"{register}:sha256={register:02x}" + "ab" * 31)
         yield found
-    finally:
-        server.terminate()
-        server.wait(timeout=10)
-
-
-def await_port(port: int, server: subprocess.Popen[bytes]) -> None:
-    deadline = time.monotonic() + 20
-    while time.monotonic() < deadline and server.poll() is None:
-        with socket.socket() as probe:
-            if probe.connect_ex(("127.0.0.1", port)) == 0:
-                return
-        time.sleep(0.05)
-    pytest.fail("swtpm does not answer")
 
 
 @pytest.fixture(scope="module")

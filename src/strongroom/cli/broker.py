@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from strongroom.cli import output
+from strongroom.cli.enrolling import enrolling_options, take_enroller
 from strongroom.cli.evidence_files import read_collateral, read_known
 from strongroom.cli.explanation import explain_command
 from strongroom.cli.pins import ask_pin
@@ -112,6 +113,7 @@ def identity(state: Path, *, as_json: bool) -> None:
     metavar="SECONDS",
     help="How often lists and collateral are read anew, and live leases judged by them; 0 is never.",
 )
+@enrolling_options
 @output.json_option
 def serve(
     state: Path,
@@ -141,6 +143,7 @@ def serve(
     from strongroom.services.server import parse_listen, serve_until_signal
 
     host, port = parse_listen(listen)
+    enroller = take_enroller(signed)
     keys = []
     for path in owners:
         key = public_from_pem(output.read_file(path))
@@ -164,6 +167,7 @@ def serve(
         root=_root(root),
         source=given,
         sweep_seconds=sweep_seconds,
+        enroller=enroller,
     )
     log = verifier_key(broker.identity.log_origin, broker.identity.log)
 

@@ -39,6 +39,11 @@ _OPTIONS = (
         help="gce-snp or gce-tdx, where Google's vTPM is to be asked too; else what is there.",
     ),
     click.option(
+        "--enrol",
+        is_flag=True,
+        help="Have this machine's TPM enrolled by the broker; --collateral is then what stands above its endorsement key.",
+    ),
+    click.option(
         "--profile", type=click.Choice(["production", "development"]), default="production", show_default=True
     ),
 )
@@ -62,6 +67,7 @@ def surroundings_of(
     profile: Profile,
     named: tuple[str, ...],
     least: int | None,
+    enrol: bool,
 ) -> Surroundings:
     """What the options say, as one object."""
     from strongroom.services.worker import Surroundings
@@ -77,4 +83,5 @@ def surroundings_of(
         tee_kind=tee_kind,
         profile=profile,
         witnesses=quorum(named, least),
+        enrol=enrol,
     )

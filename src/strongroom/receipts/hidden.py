@@ -22,7 +22,7 @@ from strongroom.records.revocation import About
 SALT_BYTES = 32
 TAG = "strongroom/leaf-commitment/v1"
 SUBJECT, DETAIL = "subject", "detail"
-_OPEN = frozenset({"release", "renewal", "receipts"})
+_OPEN = frozenset({"release", "renewal", "receipts", "enrolment"})
 OF_CELL = "cell:"
 """How the subject of a refusal begins that is about a cell."""
 OF_TENANT = f"{About.TENANT.value}:"

@@ -225,7 +225,7 @@ class BrokerIdentity:
 class Leaf:
     """One entry of the broker's log: what happened, to which digests, when. No names of people, no secrets.
 
-    `event`: release, refusal, renewal, revocation, policy, key, destruction, receipts, cell, administrator, erasure. Members
+    `event`: release, refusal, renewal, revocation, policy, key, destruction, receipts, cell, administrator, erasure, enrolment. Members
     that point to somebody are commitments, written like digests (`receipts.hidden`).
     """
 

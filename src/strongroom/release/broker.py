@@ -28,6 +28,7 @@ from strongroom.records import codec
 from strongroom.records.audit import AuditPage, AuditQuery
 from strongroom.records.cell import CellAnswer
 from strongroom.records.destruction import DestructionDocument
+from strongroom.records.enrolment import Enrolled
 from strongroom.records.envelope import Envelope
 from strongroom.records.release import (
     PURPOSE_RELEASE,
@@ -54,6 +55,7 @@ from strongroom.release.decisions import (
     renewal_facts,
 )
 from strongroom.release.demands import Demands
+from strongroom.release.enrolments import Enroller, Enrolments
 from strongroom.release.erasure import Erasure
 from strongroom.release.explain import Explainer
 from strongroom.release.keys import KeyRing
@@ -71,7 +73,7 @@ from strongroom.release.witnesses import Witnesses
 TOKENS = "owner-token"
 ROOT_BYTES = 32
 
-_A = TypeVar("_A", ReleaseAnswer, CellAnswer, DestructionDocument)
+_A = TypeVar("_A", ReleaseAnswer, CellAnswer, DestructionDocument, Enrolled)
 
 
 class Broker:
@@ -79,7 +81,7 @@ class Broker:
 
     `owner_keys` are the roots among its administrators; an empty list is refused (`UsageError`). `now` is in Unix
     seconds. What decisions rested on is kept for `keep_days`. With `present`, which then is the appraiser too, evidence is
-    judged by collateral no older than the broker's own, and leases can be swept.
+    judged by collateral no older than the broker's own, and leases can be swept. `enroller` signs notes on TPMs, if there is one.
     """
 
     def __init__(
@@ -91,6 +93,7 @@ class Broker:
         owner_keys: Sequence[EllipticCurvePublicKey],
         keep_days: int = KEEP_DAYS,
         present: Present | None = None,
+        enroller: Enroller | None = None,
     ) -> None:
         if not owner_keys:
             raise UsageError("a broker without an owner serves nobody", remedy="Name an owner's public key (--owner).")
@@ -123,6 +126,7 @@ class Broker:
             demands=self._demands,
         )
         self.erasure = Erasure(store, self.log)
+        self.enrolments = Enrolments(store, self.log, keys.challenge, enroller=enroller, present=present)
         self.present = present
         self._sweeper: Sweeper | None = None
         self.sweep: Sweep | None = None

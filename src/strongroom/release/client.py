@@ -66,7 +66,6 @@ from strongroom.release.roles import Administrator, Role
 from strongroom.release.wire import RECEIPTS_PAYLOAD_TYPE, ReceiptsRoot
 
 T = TypeVar("T")
-
 TIMEOUT = httpx2.Timeout(30.0, connect=5.0)
 
 
@@ -125,7 +124,7 @@ class BrokerClient:
 
     def challenge(self, purpose: str) -> Challenge:
         """A fresh nonce for `purpose`, good for two minutes and one attempt."""
-        return self._post(wire.CHALLENGES_PATH, wire.ChallengeRequest(purpose), Challenge)
+        return self.post(wire.CHALLENGES_PATH, wire.ChallengeRequest(purpose), Challenge)
 
     def release(self, request: ReleaseRequest) -> ReleaseAnswer:
         """Prove and obtain keys; the grants are then opened by `grants.open_grant`.
@@ -133,7 +132,7 @@ class BrokerClient:
         Raises `AppraisalRefused` or `ReleaseRefused` for a no, `GrantInvalid` or `LogInvalid` where a yes is not one that
         this broker signed and logged.
         """
-        answer = self._post(wire.RELEASES_PATH, request, ReleaseAnswer)
+        answer = self.post(wire.RELEASES_PATH, request, ReleaseAnswer)
         self._check(answer, leaves.RELEASE, request.bundle.evidence)
         return answer
 
@@ -143,7 +142,7 @@ class BrokerClient:
         Raises `LeaseEnded` where the lease was revoked or has expired, and as `release` does.
         """
         path = f"{wire.LEASES_PATH}/{_segment(request.lease_id)}/renew"
-        answer = self._post(path, request, ReleaseAnswer)
+        answer = self.post(path, request, ReleaseAnswer)
         if answer.lease_id != request.lease_id or answer.grants:
             raise LogInvalid("the broker answered for another lease")
         self._check(answer, leaves.RENEWAL, request.bundle.evidence)
@@ -153,7 +152,7 @@ class BrokerClient:
         """Log the Merkle root (32 bytes) over `count` receipts made under a live lease, signed with its receipt key."""
         record = ReceiptsRoot(lease_id, int(self._clock() * 1_000_000), count, root)
         envelope = sign_envelope(RECEIPTS_PAYLOAD_TYPE, codec.encode(record), receipt_key)
-        proof = self._post(wire.RECEIPTS_PATH, envelope, LogProof)
+        proof = self.post(wire.RECEIPTS_PATH, envelope, LogProof)
         leaf = self._logged(proof)
         if leaf != leaves.receipts_posted(record, keyset=leaf.digests[0], time=leaf.time):
             raise LogInvalid("the broker logged something else than what it was given")
@@ -161,7 +160,7 @@ class BrokerClient:
 
     def ask_cell(self, cell_id: str, verb: str, request: Envelope, kind: type[T]) -> T:
         """Send a signed request to a cell (`cell_client` makes it, and checks the answer)."""
-        return self._post(f"{wire.CELLS_PATH}/{_segment(cell_id)}/{verb}", request, kind)
+        return self.post(f"{wire.CELLS_PATH}/{_segment(cell_id)}/{verb}", request, kind)
 
     # Administrators
 
@@ -367,7 +366,8 @@ class BrokerClient:
         self._identify()  # an administrator's word goes to the right broker, or nowhere
         return codec.decode(kind, self._send(method, path, body, {"authorization": f"Bearer {token}"}))
 
-    def _post(self, path: str, record: object, kind: type[T]) -> T:
+    def post(self, path: str, record: object, kind: type[T]) -> T:
+        """What the broker answers at `path` to a `record` that proves itself; whoever asks checks it."""
         return codec.decode(kind, self._send("POST", path, codec.encode(record)))
 
     def _send(self, method: str, path: str, body: bytes, headers: dict[str, str] | None = None) -> bytes:

@@ -16,6 +16,7 @@ from strongroom.records import codec
 from strongroom.records.cell import CellAnswer
 from strongroom.records.destruction import DestructionDocument
 from strongroom.records.digest import Digest
+from strongroom.records.enrolment import Enrolled
 from strongroom.records.envelope import Envelope
 from strongroom.records.policy import Policy
 from strongroom.records.release import Grant, ReleaseAnswer
@@ -73,7 +74,7 @@ class Demands:
         if self.witnesses is not None:
             self.witnesses.check_ready()
 
-    def of(self, answer: ReleaseAnswer | CellAnswer | DestructionDocument) -> list[Quorum]:
+    def of(self, answer: ReleaseAnswer | CellAnswer | DestructionDocument | Enrolled) -> list[Quorum]:
         """Who must have signed the log before `answer` leaves, beside what the broker demands of itself."""
         quorums = [self._quorum(digest) for digest in dict.fromkeys(_policies(answer))]
         return [quorum for quorum in quorums if quorum is not None]
@@ -96,8 +97,8 @@ class Demands:
         return made.quorum
 
 
-def _policies(answer: ReleaseAnswer | CellAnswer | DestructionDocument) -> Sequence[Digest]:
-    if isinstance(answer, DestructionDocument):
+def _policies(answer: ReleaseAnswer | CellAnswer | DestructionDocument | Enrolled) -> Sequence[Digest]:
+    if isinstance(answer, DestructionDocument | Enrolled):
         return []
     if isinstance(answer, CellAnswer):
         return [codec.decode(Grant, answer.grant.payload).context.policy] if answer.grant is not None else []

@@ -14,6 +14,7 @@ Knows: the order of digests in each leaf. Does not know: the log (`log`), or wha
     cell        cell id     who; or keyset, request, counter's digest or grant                   created, advance or spend
     administrator           administrator, who (the subject is the administrator too)            added or removed, role, tenant
     erasure                 who                                                                  how many openings
+    enrolment               the signed note                                                      class of the root, until when
 
 Leaves are public: no names of people, no names of files, no secrets. `who` is the fingerprint of an administrator's public key.
 That, and what owners call their keys, policies and cells, is hidden as the log writes it down (`receipts.hidden`).
@@ -28,16 +29,17 @@ from strongroom.errors import AppraisalRefused, LogInvalid, StrongroomError
 from strongroom.receipts.chain import token_digest
 from strongroom.records.cell import Advance, Cell, Spend
 from strongroom.records.digest import Digest, digest_bytes
+from strongroom.records.envelope import Envelope
 from strongroom.records.evidence import Evidence
 from strongroom.records.release import Grant, Leaf, Lease, ReleaseAnswer
 from strongroom.records.revocation import About, Revocation, Subject
-from strongroom.records.verdict import Level
+from strongroom.records.verdict import Level, RootClass
 from strongroom.release.roles import Administrator
 from strongroom.release.wire import ReceiptsRoot
 
 RELEASE, RENEWAL, REFUSAL, REVOCATION = "release", "renewal", "refusal", "revocation"
 POLICY, KEY, RECEIPTS, CELL = "policy", "key", "receipts", "cell"
-ADMINISTRATOR, ERASURE = "administrator", "erasure"
+ADMINISTRATOR, ERASURE, ENROLMENT = "administrator", "erasure", "enrolment"
 MAX_DETAIL = 512
 USES = " uses="
 CHAIN = 4
@@ -138,6 +140,12 @@ def cell_refused(error: StrongroomError, request: Advance | Spend, lease: Lease,
 def erased(count: int, *, time: int, who: Digest) -> Leaf:
     """The leaf of openings that were erased, which does not say of whom."""
     return Leaf(ERASURE, time, "", (who,), f"openings={count}")
+
+
+def enrolled(note: Envelope, *, time: int, root_class: RootClass, until: int) -> Leaf:
+    """The leaf of a TPM that was enrolled, by the digest of the signed note: who has the note can find it."""
+    detail = f"root_class={root_class.value} until={until}"
+    return Leaf(ENROLMENT, time, "", (digest_bytes(note.to_bytes()),), detail)
 
 
 def with_uses(leaf: Leaf, uses: str) -> Leaf:

@@ -15,6 +15,7 @@ from strongroom.errors import UsageError
 from strongroom.release import state
 from strongroom.release.archive import KEEP_DAYS
 from strongroom.release.broker import Broker
+from strongroom.release.enrolments import Enroller
 from strongroom.release.keys import KeyRing
 from strongroom.release.present import Given, Present
 from strongroom.release.profile import PRODUCTION, check_profile
@@ -37,13 +38,14 @@ def open_broker(
     root: state.FindRoot | None = None,
     source: Callable[[], Given] | None = None,
     sweep_seconds: int = 0,
+    enroller: Enroller | None = None,
 ) -> Broker:
     """The broker whose state lies in `directory`, made there at the first start.
 
     `known` are signed reference values, custody lists and provenance; policies say whose count. Instead of it, `source`
     reads all that, and collateral of the broker's own; each `sweep_seconds`, if above 0, it is read anew and every live
     lease is judged by it. What decisions rested on is kept for `keep_days`, and nothing for 0. `root` finds its root key
-    where that is in no file of its directory.
+    where that is in no file of its directory. `enroller` enrols TPMs, and its notes count here.
 
     `witnesses` are told of every new state of its log; with `least` above 0, so many must sign it before an answer leaves.
 
@@ -57,6 +59,9 @@ def open_broker(
         raise UsageError(
             "signatures of witnesses are demanded, and none is named", remedy="Name them: --witness URL=VKEY."
         )
+    if enroller is not None:
+        check_profile(profile, enroller.anchors)
+        anchors = (*anchors, enroller.anchor)
     check_profile(profile, anchors)
     keys = state.load_or_create(directory, root)
     try:
@@ -67,7 +72,9 @@ def open_broker(
     try:
         _check_root(store, keys)
         present = Present(anchors, source() if source is not None else Given(known), source)
-        broker = Broker(store, keys, appraiser=present, owner_keys=owners, keep_days=keep_days, present=present)
+        broker = Broker(
+            store, keys, appraiser=present, owner_keys=owners, keep_days=keep_days, present=present, enroller=enroller
+        )
         if witnesses:
             broker.witness(_begin(Witnesses(witnesses, least, log=broker.log, store=store)))
         if sweep_seconds:

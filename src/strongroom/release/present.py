@@ -16,7 +16,7 @@ from strongroom.appraisal.newest import newest
 from strongroom.appraisal.pile import Pile
 from strongroom.appraisal.signed import NOTHING, Known
 from strongroom.records.digest import Digest
-from strongroom.records.evidence import EvidenceBundle
+from strongroom.records.evidence import Collateral, EvidenceBundle
 from strongroom.records.policy import Policy
 from strongroom.records.reference import CustodyList
 from strongroom.records.verdict import Check, Verdict
@@ -64,6 +64,10 @@ class Present:
     def newest(self, bundle: EvidenceBundle, *, now: int) -> EvidenceBundle:
         """The same evidence, with collateral that is no older than the broker's own."""
         return _newest(bundle, self._given, now)
+
+    def newest_of(self, collateral: Collateral, *, now: int) -> Collateral:
+        """`collateral` with every document replaced that the broker has a newer one of."""
+        return newest(collateral, self._given.collateral, now=now)
 
     def __call__(self, bundle: EvidenceBundle, *, policy: Policy, nonce: bytes, purpose: str, now: int) -> Verdict:
         """A verdict on new evidence, as it came."""

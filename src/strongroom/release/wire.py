@@ -31,6 +31,7 @@ EXPLAIN_PATH = "/v1/explain"
 TRIAL_PATH = "/v1/explain/policy"
 REVOCATIONS_PATH = "/v1/revocations"
 SWEEPS_PATH = "/v1/sweeps"
+ENROLMENTS_PATH = "/v1/enrolments"
 
 RECEIPTS_PAYLOAD_TYPE = "application/vnd.strongroom.receipts-root.v1+json"
 CELL_PAYLOAD_TYPE = "application/vnd.strongroom.cell-request.v1+json"

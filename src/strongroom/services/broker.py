@@ -32,6 +32,7 @@ from strongroom.release.clock import WatchedClock
 from strongroom.release.roles import Caller, Verb
 from strongroom.services.administrators import administrator_routes
 from strongroom.services.cells import cell_routes
+from strongroom.services.enrolments import enrolment_routes
 from strongroom.services.keys import key_routes
 from strongroom.services.log import log_routes
 from strongroom.services.owned import Act, Owned
@@ -52,6 +53,7 @@ def broker_app(broker: Broker, *, clock: Clock | None = None) -> Starlette:
     routes = [
         Route("/healthz", _health),
         *_public_routes(broker, clock),
+        *enrolment_routes(broker, clock),
         *_owner_routes(broker, owned),
         *key_routes(broker, owned),
         *administrator_routes(broker.administrators, owned),

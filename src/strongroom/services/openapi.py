@@ -15,6 +15,7 @@ from strongroom.records import schema
 from strongroom.records.audit import AuditPage, AuditQuery
 from strongroom.records.cell import Cell, CellAnswer
 from strongroom.records.destruction import DestructionDocument
+from strongroom.records.enrolment import Enrolled, EnrolmentAnswer, EnrolmentChallenge, EnrolmentRequest
 from strongroom.records.envelope import Envelope
 from strongroom.records.explanation import ExplainRequest, Explanation, PolicyTrial
 from strongroom.records.release import (
@@ -82,6 +83,8 @@ OPERATIONS: Sequence[Operation] = (
     Operation("POST", f"{_CELL}/advance", "a counter grows, as a worker signed", Envelope, CellAnswer),
     Operation("POST", f"{_CELL}/spend", "a budget falls, as a worker signed", Envelope, CellAnswer),
     Operation("POST", f"{_CELL}/look", "how a cell stands, for a worker who signed", Envelope, Envelope),
+    Operation("POST", wire.ENROLMENTS_PATH, "a credential for a TPM", EnrolmentRequest, EnrolmentChallenge),
+    Operation("POST", f"{wire.ENROLMENTS_PATH}/answers", "a signed note on a TPM", EnrolmentAnswer, Enrolled),
     Operation("GET", "/checkpoint", "the log's newest checkpoint", gives="text/plain"),
     Operation("GET", "/tile/{path}", "a tile of the log (C2SP tlog-tiles)", gives="application/octet-stream"),
     _owned("GET", wire.KEYS_PATH, "all keys", None, wire.KeyList),

@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
+from strongroom.appraisal.pile import Pile
 from strongroom.channel.pacing import Pacing
 from strongroom.crypto.signatures import PublicKey
 from strongroom.engines.nursery import Nursery
@@ -28,7 +29,10 @@ from strongroom.sealed.registries import from_reference
 from strongroom.services.gateway import LINGER_SECONDS, Within, front
 from strongroom.services.models import Told
 from strongroom.services.server import PATIENCE_SECONDS
+from strongroom.tee.tpm import Collector
+from strongroom.worker.attester import Device
 from strongroom.worker.devices import find_device
+from strongroom.worker.enrolling import Enrolling
 from strongroom.worker.hardening import Hardening, harden
 from strongroom.worker.life import Place, State, Worker
 from strongroom.worker.workload import Workload
@@ -43,6 +47,7 @@ class Surroundings:
     """What every worker is told, whatever it runs. `tee_root` is `/` but for a simulated TEE, which must be named.
 
     `tee_kind` is the kind of evidence, None for that of the first device that is there. `witnesses` must have signed the broker's log.
+    With `enrol` a TPM is enrolled by the broker, and `collateral` is what stands above its endorsement key.
     """
 
     broker: str
@@ -55,15 +60,35 @@ class Surroundings:
     tee_kind: str | None
     profile: Profile
     witnesses: Quorum | None = None
+    enrol: bool = False
 
-    def place(self) -> Place:
-        """The TEE at `tee_root`. Raises `DeviceUnavailable`; there is no fallback."""
+    def place(self, broker: BrokerClient) -> Place:
+        """The TEE at `tee_root`, enrolled with `broker` if need be. Raises `DeviceUnavailable`; there is no fallback."""
         kind, device = find_device(self.tee_root, self.tee_kind)
         if self.profile == "production" and self.tee_root != Path("/"):
             raise UsageError(
                 "a production worker proves itself by the machine's own TEE", remedy="Leave --tee-root out."
             )
-        return Place(kind, device, self._read_collateral, self.image, self.launch_spec)
+        return Place(kind, device, self._source(device, broker), self.image, self.launch_spec)
+
+    def _source(self, device: Device, broker: BrokerClient) -> Callable[[], Collateral]:
+        if not self.enrol:
+            return self._read_collateral
+        if not isinstance(device, Collector):
+            raise UsageError(
+                "only a TPM with an attestation key of its own is enrolled",
+                remedy="Leave --enrol out, or --tee-kind tpm.",
+            )
+        return Enrolling(device, broker, self._above, lambda: int(time.time()))
+
+    def _above(self) -> Pile:
+        """The certificates and lists in `collateral`."""
+        pile = Pile(now=int(time.time()))
+        try:
+            pile.add(self.collateral.read_bytes())
+        except OSError as error:
+            raise FileUnreadable(f"{self.collateral}: {error.strerror}") from None
+        return pile
 
     def _read_collateral(self) -> Collateral:
         try:
@@ -107,10 +132,10 @@ async def run_worker(
     if surroundings.profile == "production":
         hardening.require()
     report(State.STARTED, hardened(hardening))
-    place = surroundings.place()
     named = [(each, surroundings.signer) if isinstance(each, str) else each for each in references]
     inputs = [Opener(*from_reference(reference), signer_public=signer) for reference, signer in named]
     broker = BrokerClient(surroundings.broker, fingerprint=told.broker, witnesses=quorum(told))
+    place = surroundings.place(broker)
     worker = Worker(
         workload,
         place=place,

@@ -8,6 +8,7 @@ simulated TPM serves the same commands in a directory of its own. There is no fa
 from __future__ import annotations
 
 import hashlib
+import threading
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -43,7 +44,7 @@ def detect(root: Path = Path("/")) -> str | None:
 
 
 class Collector:
-    """The TPM of this machine. One call at a time; share it under a lock."""
+    """The TPM of this machine. May be shared by threads: calls wait for each other."""
 
     def __init__(
         self,
@@ -61,7 +62,7 @@ class Collector:
         if ak not in {"own", "google-rsa", "google-ecc"}:
             raise UsageError(f"an attestation key {ak[:32]!r}; own, google-rsa and google-ecc are known")
         self._log = root / EVENT_LOG
-        self._ak = ak
+        self._ak, self._lock = ak, threading.Lock()
         self._connect = connect or (lambda: open_device(root, timeout=timeout))
 
     def quote(self, qualifying: bytes, registers: Sequence[int] = REGISTERS) -> bytes:
@@ -156,13 +157,14 @@ class Collector:
 
     @contextmanager
     def _commands(self) -> Iterator[Commands]:
-        transport = self._connect()
-        try:
-            yield Commands(transport)
-        except MalformedEvidence as error:
-            raise DeviceUnavailable(f"the TPM's answer does not parse: {error.message}") from None
-        finally:
-            transport.close()
+        with self._lock:
+            transport = self._connect()
+            try:
+                yield Commands(transport)
+            except MalformedEvidence as error:
+                raise DeviceUnavailable(f"the TPM's answer does not parse: {error.message}") from None
+            finally:
+                transport.close()
 
 
 def _read_all(tpm: Commands, registers: Sequence[int]) -> dict[int, bytes]:

@@ -91,14 +91,17 @@ def check_endorsement(
     return Endorsed(ek, fingerprint, x509.certificate_digest(chain[-1]), anchor.root_class)
 
 
-def challenge(endorsed: Endorsed, ak: Public) -> Challenge:
-    """Steps (2) and (3). Raises `SignatureInvalid` for a key that is no attestation key, `UsageError` for the EK."""
+def challenge(endorsed: Endorsed, ak: Public, secret: bytes | None = None) -> Challenge:
+    """Steps (2) and (3); `secret` (32 bytes that nobody else knows) is random where it is None.
+
+    Raises `SignatureInvalid` for a key that is no attestation key, `UsageError` for the EK.
+    """
     try:
         keys.check_attributes(ak, None)
         keys.check_scheme(ak)
     except Doubt as doubt:
         raise SignatureInvalid(f"the attestation key: {doubt}") from None
-    secret = os.urandom(DIGEST_BYTES[endorsed.public.name_hash or "sha256"])
+    secret = os.urandom(DIGEST_BYTES[endorsed.public.name_hash or "sha256"]) if secret is None else secret
     return Challenge(make_credential(endorsed.public, ak.name, secret), ak.name, endorsed, secret)
 
 
@@ -106,11 +109,27 @@ def finish(waiting: Challenge, answer: bytes, key: SigningKey, *, now: int, life
     """Step (4): the signed note, good for `life` seconds from `now`. Raises `SignatureInvalid` for a wrong answer."""
     if not hmac.compare_digest(waiting.expected, answer):
         raise SignatureInvalid("the credential came back wrong: that TPM does not hold this attestation key")
+    found = waiting.endorsed
+    return sign_note(
+        waiting.ak_name,
+        endorsement=found.fingerprint,
+        root=found.root,
+        root_class=found.root_class,
+        key=key,
+        now=now,
+        life=life,
+    )
+
+
+def sign_note(
+    ak_name: str, *, endorsement: Digest, root: Digest, root_class: RootClass, key: SigningKey, now: int, life: int
+) -> Envelope:
+    """The note itself, for who keeps what was checked elsewhere than in a `Challenge`."""
     note = TpmEnrolment(
-        ak_name=waiting.ak_name,
-        endorsement=waiting.endorsed.fingerprint,
-        root=waiting.endorsed.root,
-        root_class=waiting.endorsed.root_class,
+        ak_name=ak_name,
+        endorsement=endorsement,
+        root=root,
+        root_class=root_class,
         verifier=signatures.public_to_der(key.public_key()),
         time=now,
         not_after=now + life,
