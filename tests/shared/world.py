@@ -256,6 +256,7 @@ class Served:
             broker=options.get("broker") or world.broker_client(),
             configuration=options.get("configuration") or world.configuration,
             inputs=options.get("inputs") or [options.get("opener") or world.opener()],
+            again=options.get("again"),
             clock=lambda: int(time.time()),
             boot=options.get("boot") or time.monotonic,
             report=lambda state, _: self.states.append(state),

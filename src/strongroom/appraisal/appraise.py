@@ -63,7 +63,7 @@ def appraise(
     checks += stated.check_statement(evidence, kind, genuine.claims, references, bound=bound)
 
     # (4) What we want: the policy's members, one by one.
-    checks += stated.check_wanted(evidence.statement, policy)
+    checks += stated.check_wanted(evidence, policy)
     checks.append(check_provenance(evidence.statement.image, known.provenance, policy.provenance))
     checks += kind.wanted(genuine, policy)
     checks += check_custody(genuine.claims, kind.machine, known.custody, policy.custody, now=now)

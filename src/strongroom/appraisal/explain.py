@@ -12,7 +12,7 @@ from itertools import zip_longest
 from strongroom.appraisal.signed import Known
 from strongroom.errors import MalformedEvidence
 from strongroom.records.digest import Digest
-from strongroom.records.evidence import Evidence, events_of
+from strongroom.records.evidence import ARTIFACT, Evidence, events_of
 from strongroom.records.verdict import Check, Status, Verdict
 from strongroom.tee.eventlog import Input, Style, difference, inputs, parse_log
 
@@ -157,6 +157,8 @@ def explain_events(evidence: Evidence) -> list[str]:
             continue
         if have is None:
             found.append(f"event {position} is missing: {want.name} {want.value}" if want else "")
+        elif want is None and have.name == ARTIFACT:
+            found.append(f"event {position} was added, something opened later: {have.value}")
         elif want is None:
             found.append(f"event {position} was added: {have.name} {have.value}")
         else:

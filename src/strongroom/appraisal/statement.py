@@ -6,6 +6,7 @@ Knows: which register vouches for which member of the workload statement. Does n
     launch_spec     the kind's register of launch (MRCONFIGID, HOST_DATA) holds the hash of the framed digest
     workload, configuration, artifacts   the events that replay to the run-time register, written by an image that is
                     itself a reference; where a kind has no such register, what that image put into its bound statement
+    opened later    events of artifacts behind those, in that register alone; no other event may follow, and none twice
 """
 
 from __future__ import annotations
@@ -14,11 +15,10 @@ import hashlib
 from collections.abc import Iterable, Mapping
 
 from strongroom.appraisal.kinds import Kind
-from strongroom.records.digest import Digest, frame
-from strongroom.records.evidence import Event, Evidence, events_of
+from strongroom.records.digest import Digest, frame, is_digest
+from strongroom.records.evidence import ARTIFACT, Event, Evidence, events_of
 from strongroom.records.policy import Policy, Reference, Requirement
 from strongroom.records.verdict import Check, Status, judged, not_run
-from strongroom.records.worker import Statement
 
 LAUNCH_SPEC_TAG = "strongroom/launch-spec/v1"
 Claims = Mapping[str, str | int]
@@ -63,8 +63,8 @@ def _check_launch(launch_spec: Digest | None, kind: Kind, claims: Claims) -> Che
 
 
 def _check_events(evidence: Evidence, kind: Kind, claims: Claims, *, bound: bool) -> list[Check]:
-    said = evidence.events == events_of(evidence.statement)
-    what = "workload, configuration, artifacts"
+    said = _says_what_is_stated(evidence, kind)
+    what = f"workload, configuration, artifacts; opened later: {len(evidence.later)}"
     if kind.runtime is None:
         return [
             judged("events.replay", bound, f"{kind.name} has no run-time register; the measured image bound them"),
@@ -82,13 +82,26 @@ def _check_events(evidence: Evidence, kind: Kind, claims: Claims, *, bound: bool
     ]
 
 
-def check_wanted(statement: Statement, policy: Policy) -> list[Check]:
-    """Whether what is stated is what the policy wants."""
+def _says_what_is_stated(evidence: Evidence, kind: Kind) -> bool:
+    """The statement's events come first, whole and in their order; then nothing but artifacts, each once."""
+    stated, later = events_of(evidence.statement), evidence.later
+    if evidence.events[: len(stated)] != stated:
+        return False
+    if not later:
+        return True
+    opened = [event.value for event in evidence.events if event.name == ARTIFACT]
+    artifacts = all(event.name == ARTIFACT and is_digest(event.value) for event in later)
+    return kind.runtime is not None and artifacts and len(set(opened)) == len(opened)
+
+
+def check_wanted(evidence: Evidence, policy: Policy) -> list[Check]:
+    """Whether what is stated is what the policy wants; it admits what is opened later as it admits what is opened first."""
+    statement = evidence.statement
     return [
         _member("policy.workload", statement.workload, policy.workload),
         _member("policy.configuration", statement.configuration, policy.configuration),
         _member("policy.launch_spec", statement.launch_spec or "none", policy.launch_spec),
-        _artifacts(statement.artifacts, policy.artifacts),
+        _artifacts(evidence.artifacts, policy.artifacts),
     ]
 
 

@@ -66,7 +66,7 @@ class Decision:
             "token": (digests[TOKEN], token_digest(self.kept.token) if self.kept.token.isascii() else ""),
             "grants": (self._tail(), tuple(digest_record(grant) for grant in self.kept.grants)),
             "policies": (bool(self.policies), True),
-            "keys": (bool(self.kept.grants), self.leaf.event == RELEASE),
+            "keys": (bool(self.kept.grants) or self.leaf.event == RENEWAL, True),  # a lease may come to further keys
         }
         found = [name for name, (one, other) in pairs.items() if one != other]
         return found + [f"grant of {grant.context.key_id}" for grant in self.kept.grants if not self._is_ours(grant)]
@@ -75,11 +75,12 @@ class Decision:
         return self.leaf.digests[len(self.leaf.digests) - len(self.kept.grants) :]
 
     def _is_ours(self, grant: GrantSummary) -> bool:
-        """Whether the key was bound to this worker, this decision and this lease."""
+        """Whether the key was bound to this worker, this decision and this lease, for an artifact that was measured."""
         context, digests = grant.context, self.leaf.digests
         bound = (context.keyset, context.statement, context.evidence) == digests[:TOKEN]
         times = (context.lease_seconds, context.expires) == (self.expires - self.leaf.time, self.expires)
         named = context.lease_id == self.leaf.subject and context.nonce == self.kept.evidence.nonce
+        named = named and context.artifact in self.kept.evidence.artifacts
         return bound and times and named and context.policy in self.policies
 
 

@@ -226,7 +226,7 @@ def _claims(found: Presented) -> dict[str, str | int]:
             "image": statement.image,
             "launch_spec": statement.launch_spec or "none",
             "configuration": statement.configuration,
-            "artifacts": ", ".join(statement.artifacts) or "none",
+            "artifacts": ", ".join(found.bundle.evidence.artifacts) or "none",
             "keyset": found.bundle.evidence.keyset.digest,
         }
     return claims

@@ -119,7 +119,8 @@ def serve_command(
     """Prove this place, obtain the keys of the sealed models, open them into memory and serve them.
 
     Of several models each has a name that requests choose by: NAME=REFERENCE.
-    Ends with exit 1 when its lease ends: it has then drained and wiped.
+    Ends with exit 1 when its lease ends: it has then drained and wiped. At SIGHUP it looks at its references again: another
+    artifact there is measured, its key obtained, and it takes the place of the one before.
     """
     from strongroom.engines.server import Needs
     from strongroom.services.server import parse_listen

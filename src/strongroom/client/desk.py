@@ -189,8 +189,13 @@ class Desk:
             release=verification.release,
         )
         receipt = verify_document(document)
-        if receipt.artifacts != verification.bundle.evidence.statement.artifacts:
-            raise ReceiptInvalid("this receipt names other artifacts than the evidence", detail="artifacts")
+        if receipt.artifacts != verification.bundle.evidence.artifacts:
+            self.drop(verification)  # the next request begins with a fresh one, which says what is open there now
+            raise ReceiptInvalid(
+                "this receipt names other artifacts than the evidence",
+                detail="artifacts",
+                remedy="Verify the worker again: something was opened there since, or the receipt is another's.",
+            )
         self.receipts.append(document)
         if self._on_receipt is not None:
             self._on_receipt(document)

@@ -38,7 +38,7 @@ def check_document(document: ReceiptDocument, trust: Trust, *, at: int | None = 
     _require_moment(trust, at)
     receipt = verify_document(document)
     verdict, decision = _judge(document.bundle, document.release, trust, at)
-    if receipt.artifacts != document.bundle.evidence.statement.artifacts:
+    if receipt.artifacts != document.bundle.evidence.artifacts:
         raise ReceiptInvalid("this receipt names other artifacts than the evidence", detail="artifacts")
     if receipt.outcome != "complete":
         raise ReceiptInvalid(f"this answer was {receipt.outcome}, not complete", detail="outcome")

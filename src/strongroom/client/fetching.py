@@ -109,6 +109,6 @@ def check(asked: Asked, status: int, body: bytes) -> Fetched:
     receipt = verify_signature_only(sealed.envelope, evidence.keyset)
     if len(sealed.salt) != SALT_BYTES or receipt.request != commitment(sealed.salt, "request", asked.request_sha256):
         raise ReceiptInvalid("this receipt is for another request", detail="request")
-    if receipt.statement != evidence.statement.digest or receipt.artifacts != evidence.statement.artifacts:
+    if receipt.statement != evidence.statement.digest or receipt.artifacts != evidence.artifacts:
         raise ReceiptInvalid("this receipt is of another workload than the evidence", detail="statement")
     return Fetched(receipt, sealed)

@@ -35,7 +35,7 @@ from strongroom.release.grants import PAYLOAD_TYPE as GRANT_TYPE
 from strongroom.release.problem import from_problem
 from strongroom.sealed.open import Opener
 from strongroom.sealed.registries import from_reference
-from strongroom.worker.life import wrapped_key
+from strongroom.worker.later import wrapped_key
 
 
 @dataclass(frozen=True, slots=True)

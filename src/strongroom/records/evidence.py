@@ -14,6 +14,8 @@ from strongroom.records.digest import Digest, digest_record, frame
 from strongroom.records.worker import Keyset, Statement
 
 EVENT_TAG = "strongroom/event/v1"
+ARTIFACT = "artifact"
+"""The event of something that is opened; the only one that may come after those of the statement."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,6 +59,16 @@ class Evidence:
     @property
     def digest(self) -> Digest:
         return digest_record(self)
+
+    @property
+    def later(self) -> tuple[Event, ...]:
+        """What was measured after the events that its statement begins with."""
+        return self.events[len(events_of(self.statement)) :]
+
+    @property
+    def artifacts(self) -> tuple[Digest, ...]:
+        """What it says was opened, at the start and later; like all that it says, it counts once it was appraised."""
+        return (*self.statement.artifacts, *(Digest(event.value) for event in self.later if event.name == ARTIFACT))
 
 
 @dataclass(frozen=True, slots=True)
@@ -155,5 +167,5 @@ def events_of(statement: Statement) -> tuple[Event, ...]:
     return (
         Event("workload", statement.workload),
         Event("configuration", statement.configuration),
-        *(Event("artifact", artifact) for artifact in statement.artifacts),
+        *(Event(ARTIFACT, artifact) for artifact in statement.artifacts),
     )

@@ -102,6 +102,17 @@ class RenewalRequest:
 
 
 @dataclass(frozen=True, slots=True)
+class ExtensionRequest:
+    """A renewal that asks for further keys, of artifacts that the worker measured since; the lease then holds these too."""
+
+    TYPE: ClassVar[str] = "strongroom/extension-request/v1"
+    challenge: Challenge
+    bundle: EvidenceBundle
+    lease_id: str
+    keys: tuple[KeyRequest, ...]
+
+
+@dataclass(frozen=True, slots=True)
 class GrantContext:
     """All that a released key is bound to. Its canonical bytes are the HPKE `info` under which the key was sealed."""
 

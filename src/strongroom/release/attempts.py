@@ -21,14 +21,14 @@ from strongroom.errors import (
     MalformedRecord,
     NonceReused,
     Refused,
-    ReleaseRefused,
     ServiceUnavailable,
+    StoreUnavailable,
     StrongroomError,
     Unreadable,
 )
 from strongroom.records import codec
 from strongroom.records.digest import Digest, digest_bytes, frame
-from strongroom.records.release import Challenge, ReleaseAnswer, ReleaseRequest, RenewalRequest
+from strongroom.records.release import Challenge, ExtensionRequest, ReleaseAnswer, ReleaseRequest, RenewalRequest
 from strongroom.release import leaves, orders, uses
 from strongroom.release.administrators import Administrators
 from strongroom.release.archive import Archive
@@ -51,8 +51,8 @@ FORGET_SECONDS = 30
 CHALLENGES = "challenge"
 MAX_JUDGEMENTS = 5
 
-Request = ReleaseRequest | RenewalRequest
-_R = TypeVar("_R", ReleaseRequest, RenewalRequest)
+Request = ReleaseRequest | RenewalRequest | ExtensionRequest
+_R = TypeVar("_R", ReleaseRequest, RenewalRequest, ExtensionRequest)
 
 
 @dataclass(frozen=True, slots=True)
@@ -167,14 +167,15 @@ class Attempts:
         self.administrators.check_signed(yes.facts.policies)
         check_not_revoked(transaction, yes.notes.subjects)
         leaf, notes = yes.leaf, yes.notes
-        if yes.facts.lease is None:
-            orders.check(transaction, yes.facts.keys, now=now)
-            used = uses.count(transaction, [key.id for key in yes.facts.keys], boot=notes.boot)
+        if yes.facts.asked:
+            orders.check(transaction, yes.facts.asked, now=now)
+            used = uses.count(transaction, [key.id for key in yes.facts.asked], boot=notes.boot)
             leaf = leaves.with_uses(leaf, used)
+        if yes.facts.lease is None:
             receipt_key = request.bundle.evidence.keyset.receipt
             transaction.add_lease(StoredLease(yes.lease, receipt_key, receipts_sequence=0))
-        elif not transaction.renew_lease(yes.lease):
-            raise ReleaseRefused("this lease was renewed meanwhile", detail="lease.renewals")
+        elif not transaction.renew_lease(yes.lease):  # `still_holds` looked at it in this very transaction
+            raise StoreUnavailable("a lease changed within a transaction")
         else:  # what it came to concern since stays: keys that its spends were granted
             notes = dataclasses.replace(notes, subjects=notes.subjects | notes_at(transaction, yes.lease).subjects)
         proof = self.log.append(transaction, leaf)

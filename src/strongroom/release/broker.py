@@ -34,6 +34,7 @@ from strongroom.records.release import (
     PURPOSE_RELEASE,
     BrokerIdentity,
     Challenge,
+    ExtensionRequest,
     LogProof,
     ReleaseAnswer,
     ReleaseRequest,
@@ -51,6 +52,7 @@ from strongroom.release.clock import WatchedClock, decision_time
 from strongroom.release.decisions import (
     Appraiser,
     Judge,
+    extension_facts,
     release_facts,
     renewal_facts,
 )
@@ -176,16 +178,20 @@ class Broker:
 
         Raises as `release` does, and `LeaseEnded`.
         """
-
-        def purpose(request: RenewalRequest) -> str:
-            if request.lease_id != lease_id:
-                raise ReleaseRefused("this request is for another lease", detail="lease.id")
-            return renewal_purpose(lease_id)
-
         question = Question(
             RenewalRequest,
-            purpose,
+            lambda request: _purpose_of(lease_id, request),
             lambda reader, request, now: renewal_facts(reader, request, now=now),
+            lambda request, facts, now: self._judge.renewal(request, facts, now=now),
+        )
+        return self.witnessed(self._attempts.answer(body, question, now=now))
+
+    def extend(self, lease_id: str, body: bytes, *, now: int) -> ReleaseAnswer:
+        """Answer the bytes of an `ExtensionRequest` for the lease `lease_id`. Raises as `renew` does."""
+        question = Question(
+            ExtensionRequest,
+            lambda request: _purpose_of(lease_id, request),
+            lambda reader, request, now: extension_facts(reader, request, now=now),
             lambda request, facts, now: self._judge.renewal(request, facts, now=now),
         )
         return self.witnessed(self._attempts.answer(body, question, now=now))
@@ -261,3 +267,10 @@ class Broker:
                 "a policy demands witnesses, and this broker has none", detail="policy.witnesses"
             )
         return proof
+
+
+def _purpose_of(lease_id: str, request: RenewalRequest | ExtensionRequest) -> str:
+    """What the evidence must be made for. Raises `ReleaseRefused` for a request that names another lease than its path."""
+    if request.lease_id != lease_id:
+        raise ReleaseRefused("this request is for another lease", detail="lease.id")
+    return renewal_purpose(lease_id)

@@ -36,6 +36,7 @@ from strongroom.records.release import (
     BrokerIdentity,
     Challenge,
     Edition,
+    ExtensionRequest,
     Leaf,
     Lease,
     LogProof,
@@ -136,14 +137,11 @@ class BrokerClient:
         self._check(answer, leaves.RELEASE, request.bundle.evidence)
         return answer
 
-    def renew(self, request: RenewalRequest) -> ReleaseAnswer:
-        """Prove again and go on.
-
-        Raises `LeaseEnded` where the lease was revoked or has expired, and as `release` does.
-        """
-        path = f"{wire.LEASES_PATH}/{_segment(request.lease_id)}/renew"
-        answer = self.post(path, request, ReleaseAnswer)
-        if answer.lease_id != request.lease_id or answer.grants:
+    def renew(self, request: RenewalRequest | ExtensionRequest) -> ReleaseAnswer:
+        """Prove again and go on, perhaps with further keys. Raises as `release`, and `LeaseEnded`: revoked, or expired."""
+        verb, keys = ("extend", len(request.keys)) if isinstance(request, ExtensionRequest) else ("renew", 0)
+        answer = self.post(f"{wire.LEASES_PATH}/{_segment(request.lease_id)}/{verb}", request, ReleaseAnswer)
+        if answer.lease_id != request.lease_id or len(answer.grants) != keys:
             raise LogInvalid("the broker answered for another lease")
         self._check(answer, leaves.RENEWAL, request.bundle.evidence)
         return answer

@@ -9,6 +9,7 @@ both into the grant.
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Protocol
@@ -23,6 +24,7 @@ from strongroom.records.policy import Policy
 from strongroom.records.release import (
     Challenge,
     Edition,
+    ExtensionRequest,
     Grant,
     GrantContext,
     GrantSummary,
@@ -52,11 +54,15 @@ class Appraiser(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class Facts:
-    """What a decision rests on: the keys asked for, each of their policies once, in that order, and the lease if any."""
+    """What a decision rests on: the keys held or asked for, each of their policies once, in that order, and the lease if any.
+
+    `asked` are those of the keys that are granted now.
+    """
 
     keys: tuple[StoredKey, ...]
     policies: tuple[StoredPolicy, ...]
     lease: StoredLease | None = None
+    asked: tuple[StoredKey, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,15 +80,25 @@ class Yes:
     kept: Kept | None = None
 
 
-def release_facts(reader: Reader, request: ReleaseRequest) -> Facts:
+def release_facts(reader: Reader, request: ReleaseRequest | ExtensionRequest) -> Facts:
     """Raises `ReleaseRefused` where a key or its policy is missing or retired: default deny."""
     if not 1 <= len(request.keys) <= MAX_KEYS_PER_REQUEST:
         raise ReleaseRefused(f"a request asks for 1 to {MAX_KEYS_PER_REQUEST} keys", detail="keys.count")
     found = [reader.key(wanted.wrapped.key_id, wanted.wrapped.key_version) for wanted in request.keys]
-    return facts_of(reader, found)
+    facts = facts_of(reader, found)
+    return dataclasses.replace(facts, asked=facts.keys)
 
 
-def renewal_facts(reader: Reader, request: RenewalRequest, *, now: int) -> Facts:
+def extension_facts(reader: Reader, request: ExtensionRequest, *, now: int) -> Facts:
+    """Both: those of the renewal, and those of the further keys. Raises as `renewal_facts` and `release_facts`."""
+    held, asked = renewal_facts(reader, request, now=now), release_facts(reader, request)
+    if len({key.id for key in (*held.keys, *asked.keys)}) > MAX_KEYS_PER_REQUEST:
+        raise ReleaseRefused(f"a lease holds at most {MAX_KEYS_PER_REQUEST} keys", detail="keys.count")
+    policies = {policy.id: policy for policy in (*held.policies, *asked.policies)}
+    return Facts((*held.keys, *asked.keys), tuple(policies.values()), held.lease, asked.keys)
+
+
+def renewal_facts(reader: Reader, request: RenewalRequest | ExtensionRequest, *, now: int) -> Facts:
     """Raises `LeaseEnded`, or `ReleaseRefused` where a key was retired meanwhile."""
     stored = reader.lease(request.lease_id)
     lease = leases.check_active(stored.lease if stored else None, now=now)
@@ -98,7 +114,9 @@ def still_holds(reader: Reader, facts: Facts, *, now: int) -> None:
     Raises `ReleaseRefused` or `LeaseEnded`.
     """
     if facts.lease is not None:
-        leases.check_active(_lease_now(reader, facts.lease), now=now)
+        lease = leases.check_active(_lease_now(reader, facts.lease), now=now)
+        if lease.renewals != facts.lease.lease.renewals:
+            raise ReleaseRefused("this lease was renewed meanwhile", detail="lease.renewals")
     same_keys = all(reader.key(key.id, key.version) == key for key in facts.keys)
     if not same_keys or any(reader.policy(policy.id) != policy for policy in facts.policies):
         raise ReleaseRefused("a key or its policy changed while this was decided", detail="facts.changed")
@@ -118,11 +136,7 @@ class Judge:
     def release(self, request: ReleaseRequest, facts: Facts, *, now: int) -> Yes:
         """The answer to a worker's first proof. Raises `AppraisalRefused`, `ReleaseRefused` or `MalformedEvidence`."""
         evidence = request.bundle.evidence
-        for wanted in request.keys:
-            if wanted.wrapped.broker != self._fingerprint:
-                raise ReleaseRefused("this key was wrapped by another broker", detail="key.broker")
-            if wanted.artifact not in evidence.statement.artifacts:
-                raise ReleaseRefused("the statement does not name the artifact asked for", detail="statement.artifacts")
+        self._check_asked(request)
         policies, verdict = self._appraise(request.bundle, request.challenge, facts, now=now)
         _check_editions(request, facts, policies)
         seconds = leases.term(evidence.keyset, [policy.lease_seconds for policy in policies], now=now)
@@ -152,14 +166,22 @@ class Judge:
         signed = tuple(sign_grant(grant, self._keys.signing) for grant in grants)
         return Yes(facts, lease, seconds, token, signed, outlines, leaf, _notes(evidence, verdict, facts))
 
-    def renewal(self, request: RenewalRequest, facts: Facts, *, now: int) -> Yes:
-        """The answer to a worker's fresh proof for a lease it has. Raises as `release` does."""
+    def renewal(self, request: RenewalRequest | ExtensionRequest, facts: Facts, *, now: int) -> Yes:
+        """The answer to a worker's fresh proof for a lease it has, perhaps with further keys. Raises as `release` does."""
         evidence = request.bundle.evidence
+        extension = request if isinstance(request, ExtensionRequest) else None
+        if extension is not None:
+            self._check_asked(extension)
         policies, verdict = self._appraise(request.bundle, request.challenge, facts, now=now)
+        if extension is not None:
+            _check_editions(extension, facts, policies)
         seconds = leases.term(evidence.keyset, [policy.lease_seconds for policy in policies], now=now)
         token = self._token(verdict)
         before = leases.check_active(facts.lease.lease if facts.lease else None, now=now)
-        lease = leases.renew(before, token=token, now=now, seconds=seconds)
+        lease = leases.renew(before, token=token, now=now, seconds=seconds, key_ids=[key.id for key in facts.asked])
+        given = verdict.evidence
+        grants = [] if extension is None else self._grants(extension, facts, lease, seconds, evidence=given)
+        outlines = tuple(grant.summary for grant in grants)
         leaf = leaves.decided(
             leaves.RENEWAL,
             lease,
@@ -169,8 +191,19 @@ class Judge:
             level=verdict.level,
             seconds=seconds,
             policies=[policy.digest for policy in facts.policies],
+            grants=[outline.digest for outline in outlines],
         )
-        return Yes(facts, lease, seconds, token, (), (), leaf, _notes(evidence, verdict, facts))
+        signed = tuple(sign_grant(grant, self._keys.signing) for grant in grants)
+        return Yes(facts, lease, seconds, token, signed, outlines, leaf, _notes(evidence, verdict, facts))
+
+    def _check_asked(self, request: ReleaseRequest | ExtensionRequest) -> None:
+        for wanted in request.keys:
+            if wanted.wrapped.broker != self._fingerprint:
+                raise ReleaseRefused("this key was wrapped by another broker", detail="key.broker")
+            if wanted.artifact not in request.bundle.evidence.artifacts:
+                raise ReleaseRefused(
+                    "neither the statement nor a later event names the artifact asked for", detail="statement.artifacts"
+                )
 
     def _appraise(
         self, bundle: EvidenceBundle, challenge: Challenge, facts: Facts, *, now: int
@@ -192,12 +225,12 @@ class Judge:
         return policies, verdicts[0]
 
     def _grants(
-        self, request: ReleaseRequest, facts: Facts, lease: Lease, seconds: int, *, evidence: Digest
+        self, request: ReleaseRequest | ExtensionRequest, facts: Facts, lease: Lease, seconds: int, *, evidence: Digest
     ) -> list[Grant]:
         digests = {policy.id: policy.digest for policy in facts.policies}
         keyset = request.bundle.evidence.keyset
         grants = []
-        for wanted, key in zip(request.keys, facts.keys, strict=True):
+        for wanted, key in zip(request.keys, facts.asked, strict=True):
             context = GrantContext(
                 nonce=request.challenge.nonce,
                 keyset=lease.keyset,
@@ -224,9 +257,9 @@ def _notes(evidence: Evidence, verdict: Verdict, facts: Facts) -> LeaseNotes:
     return notes_of(evidence, verdict.claims, key_ids=keys, policy_ids=policies)
 
 
-def _check_editions(request: ReleaseRequest, facts: Facts, policies: Sequence[Policy]) -> None:
+def _check_editions(request: ReleaseRequest | ExtensionRequest, facts: Facts, policies: Sequence[Policy]) -> None:
     by_id = {policy.id: policy for policy in policies}
-    for wanted, key in zip(request.keys, facts.keys, strict=True):
+    for wanted, key in zip(request.keys, facts.asked, strict=True):
         check_edition(wanted.wrapped.of, by_id[key.policy_id])
 
 

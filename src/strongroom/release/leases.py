@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import dataclasses
 import secrets
+from collections.abc import Sequence
 
 from strongroom.errors import LeaseEnded, ReleaseRefused
 from strongroom.receipts.chain import chain_head
@@ -52,10 +53,14 @@ def begin(
     )
 
 
-def renew(lease: Lease, *, token: str, now: int, seconds: int) -> Lease:
-    """The lease after one more renewal."""
+def renew(lease: Lease, *, token: str, now: int, seconds: int, key_ids: Sequence[str] = ()) -> Lease:
+    """The lease after one more renewal; `key_ids` are keys that it comes to hold besides."""
     return dataclasses.replace(
-        lease, expires=now + seconds, renewals=lease.renewals + 1, chain=chain_head(lease.chain, token)
+        lease,
+        key_ids=tuple(dict.fromkeys((*lease.key_ids, *key_ids))),
+        expires=now + seconds,
+        renewals=lease.renewals + 1,
+        chain=chain_head(lease.chain, token),
     )
 
 

@@ -37,7 +37,7 @@ Claims = Mapping[str, str | int]
 def notes_of(evidence: Evidence, claims: Claims, *, key_ids: Iterable[str], policy_ids: Iterable[str]) -> LeaseNotes:
     """What a release or a renewal concerns, by the evidence that was judged and the claims that came of it."""
     found = of_names(key_ids, policy_ids)
-    found |= {Subject(About.ARTIFACT, artifact) for artifact in evidence.statement.artifacts}
+    found |= {Subject(About.ARTIFACT, artifact) for artifact in evidence.artifacts}
     found.add(Subject(About.WORKER, evidence.keyset.digest))
     kind = KINDS.get(evidence.kind)
     names = kind.machine if kind is not None else ()

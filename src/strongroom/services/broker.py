@@ -84,6 +84,11 @@ def _public_routes(broker: Broker, clock: Clock) -> list[Route]:
         given = await run_in_threadpool(broker.renew, request.path_params["id"], body, now=int(clock()))
         return _decided("renewal", given)
 
+    async def extend(request: Request) -> Response:
+        body = await read_body(request, wire.MAX_EVIDENCE_BYTES)
+        given = await run_in_threadpool(broker.extend, request.path_params["id"], body, now=int(clock()))
+        return _decided("extension", given)
+
     async def receipts(request: Request) -> Response:
         envelope = Envelope.from_bytes(await read_body(request, wire.MAX_SMALL_BYTES))
         return answer(await run_in_threadpool(broker.post_receipts, envelope, now=int(clock())))
@@ -93,6 +98,7 @@ def _public_routes(broker: Broker, clock: Clock) -> list[Route]:
         Route(wire.CHALLENGES_PATH, challenge, methods=["POST"]),
         Route(wire.RELEASES_PATH, release, methods=["POST"]),
         Route(f"{wire.LEASES_PATH}/{{id}}/renew", renew, methods=["POST"]),
+        Route(f"{wire.LEASES_PATH}/{{id}}/extend", extend, methods=["POST"]),
         Route(wire.RECEIPTS_PATH, receipts, methods=["POST"]),
     ]
 

@@ -20,6 +20,7 @@ from strongroom.records.envelope import Envelope
 from strongroom.records.explanation import ExplainRequest, Explanation, PolicyTrial
 from strongroom.records.release import (
     Challenge,
+    ExtensionRequest,
     LogProof,
     ReleaseAnswer,
     ReleaseRequest,
@@ -79,6 +80,7 @@ OPERATIONS: Sequence[Operation] = (
     Operation("POST", wire.CHALLENGES_PATH, "a nonce for one purpose", wire.ChallengeRequest, Challenge),
     Operation("POST", wire.RELEASES_PATH, "keys, for evidence", ReleaseRequest, ReleaseAnswer),
     Operation("POST", f"{_LEASE}/renew", "a lease goes on, for fresh evidence", RenewalRequest, ReleaseAnswer),
+    Operation("POST", f"{_LEASE}/extend", "the same, with further keys", ExtensionRequest, ReleaseAnswer),
     Operation("POST", wire.RECEIPTS_PATH, "a signed root of receipts, logged", Envelope, LogProof),
     Operation("POST", f"{_CELL}/advance", "a counter grows, as a worker signed", Envelope, CellAnswer),
     Operation("POST", f"{_CELL}/spend", "a budget falls, as a worker signed", Envelope, CellAnswer),

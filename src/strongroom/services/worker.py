@@ -34,6 +34,7 @@ from strongroom.worker.attester import Device
 from strongroom.worker.devices import find_device
 from strongroom.worker.enrolling import Enrolling
 from strongroom.worker.hardening import Hardening, harden
+from strongroom.worker.later import Exchanging
 from strongroom.worker.life import Place, State, Worker
 from strongroom.worker.workload import Workload
 from strongroom.workloads.inference.models import Restarts
@@ -127,13 +128,17 @@ async def run_worker(
     """One worker's life, until its work is done, it is told to stop (SIGTERM, SIGINT) or its lease ends. Raises what ended it.
 
     `references` are what is opened, in the order of the statement; one that another owner signed comes with that owner's key.
+    At SIGHUP they are looked up anew, where the workload can take another artifact in the place of one that it has.
     """
     hardening = harden()
     if surroundings.profile == "production":
         hardening.require()
     report(State.STARTED, hardened(hardening))
     named = [(each, surroundings.signer) if isinstance(each, str) else each for each in references]
-    inputs = [Opener(*from_reference(reference), signer_public=signer) for reference, signer in named]
+
+    def resolved() -> list[Opener]:
+        return [Opener(*from_reference(reference), signer_public=signer) for reference, signer in named]
+
     broker = BrokerClient(surroundings.broker, fingerprint=told.broker, witnesses=quorum(told))
     place = surroundings.place(broker)
     worker = Worker(
@@ -141,13 +146,16 @@ async def run_worker(
         place=place,
         broker=broker,
         configuration=told,
-        inputs=inputs,
+        inputs=resolved(),
+        again=resolved,
         clock=lambda: int(time.time()),
         report=report,
     )
     loop = asyncio.get_running_loop()
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, worker.stop)
+    if isinstance(workload, Exchanging):
+        loop.add_signal_handler(signal.SIGHUP, worker.look_again)
     await worker.live()
 
 

@@ -10,8 +10,10 @@ from collections.abc import Callable
 from typing import Protocol
 
 from strongroom.appraisal.kinds import kind_of
+from strongroom.errors import UsageError
 from strongroom.records import binding
-from strongroom.records.evidence import Collateral, Event, Evidence, EvidenceBundle, events_of
+from strongroom.records.digest import Digest
+from strongroom.records.evidence import ARTIFACT, Collateral, Event, Evidence, EvidenceBundle, events_of
 from strongroom.records.worker import Keyset, Statement
 
 
@@ -32,7 +34,10 @@ class Device(Protocol):
 
 
 class Attester:
-    """One worker's proofs. Making it measures the statement into the run-time register: do so once, before any proof."""
+    """One worker's proofs. Making it measures the statement into the run-time register: do so once, before any proof.
+
+    May be shared by threads.
+    """
 
     def __init__(
         self, device: Device, collateral: Callable[[], Collateral], *, kind: str, keyset: Keyset, statement: Statement
@@ -42,7 +47,7 @@ class Attester:
         self._log = device.log()
         self._lock = threading.Lock()  # a report entry of the kernel serves one request at a time
         self._events: tuple[Event, ...] = events_of(statement)
-        register = kind_of(kind).runtime
+        self._register = register = kind_of(kind).runtime
         if register is not None:  # else the measured image binds what it says, and nothing can be added later
             for event in self._events:
                 device.extend(register.index, event.measured(register.algorithm))
@@ -50,6 +55,23 @@ class Attester:
     @property
     def statement(self) -> Statement:
         return self._statement
+
+    def measure(self, event: Event) -> tuple[Digest, ...]:
+        """Extend what is opened later, before its key is asked for; all artifacts that evidence names from now on.
+
+        What was measured before is not measured again. A device that fails here may have extended its register or not: later
+        evidence then does not replay, and is refused. Raises `DeviceUnavailable`, and `UsageError` where there is no register.
+        """
+        if self._register is None:
+            raise UsageError(
+                f"evidence of kind {self._kind} has no register for what is opened later",
+                remedy="Start another worker.",
+            )
+        with self._lock:
+            if event not in self._events:
+                self._device.extend(self._register.index, event.measured(self._register.algorithm))
+                self._events = (*self._events, event)
+            return tuple(Digest(found.value) for found in self._events if found.name == ARTIFACT)
 
     def prove(self, nonce: bytes, purpose: str) -> EvidenceBundle:
         """Fresh evidence for `nonce` (32 bytes) and `purpose`, with collateral. Raises `DeviceUnavailable`."""
@@ -62,6 +84,6 @@ class Attester:
             purpose=purpose,
         )
         with self._lock:
-            quote = self._device.quote(report_data)
-        evidence = Evidence(self._kind, quote, self._log, self._events, nonce, purpose, self._keyset, self._statement)
+            quote, events = self._device.quote(report_data), self._events
+        evidence = Evidence(self._kind, quote, self._log, events, nonce, purpose, self._keyset, self._statement)
         return EvidenceBundle(evidence, self._collateral())

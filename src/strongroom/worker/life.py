@@ -18,10 +18,10 @@ from typing import TypeVar
 
 from strongroom.crypto import merkle
 from strongroom.errors import (
+    AppraisalRefused,
     GrantInvalid,
     LeaseEnded,
     LogInvalid,
-    MalformedArtifact,
     NonceReused,
     ReleaseRefused,
     StrongroomError,
@@ -33,23 +33,23 @@ from strongroom.records.digest import Digest, raw
 from strongroom.records.evidence import Collateral, EvidenceBundle
 from strongroom.records.release import (
     PURPOSE_RELEASE,
+    ExtensionRequest,
     KeyRequest,
     Leaf,
     ReleaseAnswer,
     ReleaseRequest,
     RenewalRequest,
     Use,
-    WrappedKey,
     renewal_purpose,
 )
 from strongroom.records.session import ReleaseProof
 from strongroom.records.worker import Configuration, Statement
 from strongroom.release.client import BrokerClient
-from strongroom.release.grants import open_grant
 from strongroom.release.leaves import CHAIN
 from strongroom.sealed.open import OpenedArtifact, Opener
 from strongroom.worker.attester import Attester, Device
 from strongroom.worker.keys import WorkerKeys
+from strongroom.worker.later import Later, open_input, wrapped_key
 from strongroom.worker.lease import BootClock, Term, boot_clock
 from strongroom.worker.workload import Session, Workload
 
@@ -93,11 +93,14 @@ class Asked:
     """A renewal that no answer came to, and the boot clock before it was first sent."""
 
     at: float
-    request: RenewalRequest
+    request: RenewalRequest | ExtensionRequest
 
 
 class Worker:
-    """One life. `report` is told each state with a sentence for people; `clock` gives Unix seconds, `boot` the boot clock."""
+    """One life. `report` is told each state with a sentence for people; `clock` gives Unix seconds, `boot` the boot clock.
+
+    `again` looks all `inputs` up anew, in their order, for `look_again`.
+    """
 
     def __init__(
         self,
@@ -107,6 +110,7 @@ class Worker:
         broker: BrokerClient,
         configuration: Configuration,
         inputs: Sequence[Opener],
+        again: Callable[[], Sequence[Opener]] | None = None,
         clock: Callable[[], int],
         boot: BootClock = boot_clock,
         report: Callable[[State, str], None] = lambda _state, _text: None,
@@ -115,6 +119,7 @@ class Worker:
         self._configuration, self._inputs = configuration, inputs
         self._clock, self._boot, self._report = clock, boot, report
         self._stop = asyncio.Event()
+        self._later = Later(inputs, again)
         self._term = Term(0.0, 0)
         self._unanswered: Asked | None = None
         self._behind = False
@@ -123,18 +128,22 @@ class Worker:
         """Ask for an orderly end: drain, wipe, stop."""
         self._stop.set()
 
+    def look_again(self) -> None:
+        """Ask for what the inputs' references mean now: another artifact is measured, asked for, and takes its place."""
+        self._later.look()
+
     async def live(self) -> None:
         """From first to last. Raises what ended it early: a refusal, an ended lease, a workload's failure."""
         try:
             await asyncio.to_thread(self._workload.prepare)  # children first: they must never inherit a key
             self._report(State.PREPARED, "children are spawned and hold no key")
-            session, released = await self._obtain()
-            await self._work(session, released)
+            attester, session, released = await self._obtain()
+            await self._work(attester, session, released)
         finally:
             self._workload.wipe()
             self._report(State.WIPED, "children ended, plaintext closed, keys dropped")
 
-    async def _obtain(self) -> tuple[Session, Released]:
+    async def _obtain(self) -> tuple[Attester, Session, Released]:
         """Measure, prove, obtain. The term counts from before the request."""
         keys = WorkerKeys.generate(now=self._clock(), tls=bool(self._configuration.settings.get("tls")))
         attester = await asyncio.to_thread(self._measure, keys)
@@ -158,7 +167,7 @@ class Worker:
             clock=self._clock,
         )
         self._term = Term(asked, answer.lease_seconds)
-        return session, Released(answer, bundle)
+        return attester, session, Released(answer, bundle)
 
     def _measure(self, keys: WorkerKeys) -> Attester:
         """Extend what will be opened into the run-time register, before any key is asked for."""
@@ -183,9 +192,9 @@ class Worker:
             raise GrantInvalid("the broker's answer does not fit what was asked")
         return bundle, answer, policy
 
-    async def _work(self, session: Session, released: Released) -> None:
+    async def _work(self, attester: Attester, session: Session, released: Released) -> None:
         """Open, run and renew side by side; whichever ends first ends the others. Wiped before the term ends, whoever is away."""
-        running = asyncio.create_task(self._open_and_run(session, released))
+        running = asyncio.create_task(self._open_and_run(session, released, attester))
         renewing = asyncio.create_task(self._keep_lease(session))
         stopping = asyncio.create_task(self._until_stopped())
         try:
@@ -203,7 +212,7 @@ class Worker:
                 task.cancel()
             await asyncio.gather(running, renewing, stopping, return_exceptions=True)
 
-    async def _open_and_run(self, session: Session, released: Released) -> None:
+    async def _open_and_run(self, session: Session, released: Released, attester: Attester) -> None:
         """Opening a large model may take longer than a lease; it is renewed meanwhile."""
         opened: list[OpenedArtifact] = []
         try:
@@ -216,23 +225,27 @@ class Worker:
             return
         self._report(State.OPENED, said)
         self._report(State.READY, f"lease {session.release.lease_id}, {self._term.seconds} s")
-        await self._workload.run(session)
+        looking = asyncio.create_task(
+            self._later.keep(
+                self._workload,
+                session,
+                attester.measure,
+                lambda: self._broker.identity,
+                lambda text: self._report(State.READY, text),
+            )
+        )
+        try:
+            await self._workload.run(session)
+        finally:
+            looking.cancel()
+            await asyncio.gather(looking, return_exceptions=True)
 
     def _open(self, released: Released, session: Session, opened: list[OpenedArtifact]) -> None:
         """Into `opened`, which its owner closes; on a thread, which looks for itself whether it should stop."""
         for opener, envelope in zip(self._inputs, released.answer.grants, strict=True):
             if session.draining.is_set():
                 return
-            data_key = open_grant(
-                envelope,
-                broker=self._broker.identity,
-                release_key=session.keys.release,
-                evidence=released.bundle.evidence,
-                artifact=opener.digest,
-                wrapped=wrapped_key(opener),
-                lease_id=released.answer.lease_id,
-            )
-            artifact = opener.open(data_key)
+            artifact = open_input(opener, envelope, released.bundle.evidence, session, self._broker.identity)
             opened.append(artifact)
             if session.draining.is_set():
                 artifact.close()
@@ -247,7 +260,8 @@ class Worker:
         they first did.
         """
         while True:
-            await asyncio.sleep(self._term.until_renewal(self._boot()))
+            with contextlib.suppress(TimeoutError):
+                await asyncio.wait_for(self._later.due.wait(), self._term.until_renewal(self._boot()))
             now = self._boot()
             if self._term.over(now):
                 raise LeaseEnded("the lease runs out and could not be renewed")
@@ -256,17 +270,24 @@ class Worker:
             except (Unavailable, TimeoutError):
                 await asyncio.sleep(self._term.until_retry(self._boot()))
                 continue
-            self._term = Term(asked, answer.lease_seconds)
+            except (AppraisalRefused, ReleaseRefused) as error:
+                if isinstance(error, LeaseEnded) or not self._later.keys:
+                    raise
+                self._later.refused(error)  # the next renewal says whether this worker goes on
+                continue
+            self._term = Term(asked.at, answer.lease_seconds)
             session.release = dataclasses.replace(
                 session.release,
                 token=answer.token,
                 proof=answer.proof,
                 chain=self._link(session.release.chain, answer),
             )
+            if isinstance(asked.request, ExtensionRequest):
+                self._later.answered(asked.request, answer)
             await self._log_receipts(session, self._term.until_renewal(self._boot()))
 
-    def _renew(self, session: Session) -> tuple[float, ReleaseAnswer]:
-        """The answer, and the boot clock before what it answers was first sent."""
+    def _renew(self, session: Session) -> tuple[Asked, ReleaseAnswer]:
+        """The answer, and what it answers."""
         if self._unanswered is not None:
             try:
                 return self._send(self._unanswered)
@@ -278,10 +299,13 @@ class Worker:
         purpose = renewal_purpose(lease_id)
         at = self._boot()
         challenge = self._broker.challenge(purpose)
-        request = RenewalRequest(challenge, session.prove(challenge.nonce, purpose), lease_id)
+        bundle, keys = session.prove(challenge.nonce, purpose), self._later.keys
+        request: RenewalRequest | ExtensionRequest = RenewalRequest(challenge, bundle, lease_id)
+        if keys:
+            request = ExtensionRequest(challenge, bundle, lease_id, keys)
         return self._send(Asked(at, request))
 
-    def _send(self, asked: Asked) -> tuple[float, ReleaseAnswer]:
+    def _send(self, asked: Asked) -> tuple[Asked, ReleaseAnswer]:
         """Remembered until it is answered, by whatever."""
         self._unanswered = asked
         try:
@@ -292,7 +316,7 @@ class Worker:
             self._unanswered = None
             raise
         self._unanswered = None
-        return asked.at, answer
+        return asked, answer
 
     def _link(self, before: Digest, answer: ReleaseAnswer) -> Digest:
         """The head of the lease's chain with `answer`; the log's word, where a renewal in between was never heard of.
@@ -338,13 +362,3 @@ async def apart(work: Callable[[], T]) -> T:
 
     threading.Thread(target=run, name="strongroom-broker", daemon=True).start()
     return await done
-
-
-def wrapped_key(opener: Opener) -> WrappedKey:
-    """The artifact's data key as its broker wrapped it. Raises `MalformedArtifact` if no broker can release it."""
-    wrapped = opener.header.keys.broker
-    if wrapped is None:
-        raise MalformedArtifact(
-            "this artifact is sealed to recipients only", remedy="Seal it under a key at a broker (--key)."
-        )
-    return wrapped

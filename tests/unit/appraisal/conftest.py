@@ -1,6 +1,6 @@
 """One worker on a fake chip, its evidence, and a policy that admits it; tests change one thing each."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -10,7 +10,7 @@ import pytest
 from strongroom.appraisal.appraise import appraise
 from strongroom.appraisal.policies import template
 from strongroom.records.digest import Digest, digest_bytes
-from strongroom.records.evidence import EvidenceBundle
+from strongroom.records.evidence import Event, EvidenceBundle
 from strongroom.records.policy import Policy, Requirement
 from strongroom.records.verdict import Verdict
 from strongroom.records.worker import Statement
@@ -51,15 +51,25 @@ class Case:
         launch_spec: Digest | None = LAUNCH_SPEC,
         nonce: bytes = NONCE,
         purpose: str = PURPOSE,
+        later: Sequence[Event] = (),
+        once: bool = True,
         **chip: Any,
     ) -> EvidenceBundle:
-        """Evidence of a TD on a fresh chip. `measured` is what is extended, `statement` what is said."""
+        """Evidence of a TD on a fresh chip. `measured` is what is extended, `statement` what is said.
+
+        `later` is measured after it; without `once` by a worker that forgets what it measured before.
+        """
         said = statement or self.statement
         device = Chip(self.installation, mrtd=mrtd_for(image), mrconfigid=mrconfigid_for(launch_spec), **chip)
         collateral = self.installation.bundle(NOW)
         attester = Attester(device, lambda: collateral, kind="tdx", keyset=KEYS.keyset, statement=measured or said)
         if measured is not None:
             attester._statement = said
+        for event in later:
+            before = attester._events
+            attester._events = before if once else ()
+            attester.measure(event)
+            attester._events = attester._events if once else (*before, event)
         return attester.prove(nonce, purpose)
 
     def judge(self, bundle: EvidenceBundle | None = None, **changed: Any) -> Verdict:

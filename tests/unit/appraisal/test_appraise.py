@@ -91,7 +91,60 @@ def test_another_launch_spec_is_refused_where_it_is_measured_and_where_it_is_sai
 
 def test_what_was_opened_but_not_said_is_seen(case):
     measured = replace(case.statement, artifacts=(*case.statement.artifacts, OTHER))
+    assert case.failed(case.prove(measured=measured)) == {"policy.artifacts"}
+    measured = replace(case.statement, configuration=OTHER)
     assert case.failed(case.prove(measured=measured)) == {"statement.events"}
+
+
+def test_what_is_opened_later_is_admitted_as_what_is_opened_first_is(case, with_policy):
+    """The policy says which artifacts may be open; when each of them was opened is all the same."""
+    later = case.prove(later=[Event("artifact", OTHER)])
+    assert later.evidence.artifacts == (*case.statement.artifacts, OTHER)
+    assert case.failed(later) == {"policy.artifacts"}
+    admits = with_policy(artifacts=Requirement(one_of=(*case.statement.artifacts, OTHER)))
+    verdict = require(case.judge(later, policy=admits))
+    assert next(check for check in verdict.checks if check.id == "statement.events").detail.endswith("opened later: 1")
+    assert case.failed(policy=with_policy(artifacts=Requirement(one_of=(OTHER,)))) == {"policy.artifacts"}
+
+
+@pytest.mark.parametrize("name", ["configuration", "workload", "policy", "adapter", "job", "", "Artifact", "artifact "])
+def test_nothing_but_artifacts_may_be_measured_later(case, with_policy, name):
+    anything = with_policy(artifacts=Requirement(any="a test"))
+    assert case.failed(case.prove(later=[Event(name, OTHER)]), policy=anything) == {"statement.events"}
+
+
+@pytest.mark.parametrize("value", ["", "model", "sha256:", "sha256:" + "A" * 64, "sha256:" + "a" * 63])
+def test_what_is_opened_later_is_named_by_its_digest(case, with_policy, value):
+    anything = with_policy(artifacts=Requirement(any="a test"))
+    assert case.failed(case.prove(later=[Event("artifact", value)]), policy=anything) == {"statement.events"}
+
+
+def test_nothing_is_opened_twice(case, with_policy):
+    anything = with_policy(artifacts=Requirement(any="a test"))
+    first = Event("artifact", case.statement.artifacts[0])
+    for later in ([first], [Event("artifact", OTHER)] * 2):
+        assert case.failed(case.prove(later=later, once=False), policy=anything) == {"statement.events"}
+    assert require(case.judge(case.prove(later=[first]), policy=anything)), "a worker measures it once"
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        lambda events: events[:-1],
+        lambda events: events[:3],
+        lambda events: (*events[:3], events[4], events[3]),
+        lambda events: (*events, Event("artifact", digest_bytes(b"never measured"))),
+        lambda events: (*events[:-1], Event("artifact", digest_bytes(b"instead"))),
+        lambda events: (*events[:2], events[3], events[2], events[4]),
+    ],
+    ids=["shortened", "as at the start", "reordered", "extended", "replaced", "the later before the first"],
+)
+def test_a_list_of_later_events_that_was_changed_is_refused(case, with_policy, change):
+    anything = with_policy(artifacts=Requirement(any="a test"))
+    later = case.prove(later=[Event("artifact", OTHER), Event("artifact", digest_bytes(b"third"))])
+    assert case.judge(later, policy=anything).accepted
+    changed = replace(later, evidence=replace(later.evidence, events=change(later.evidence.events)))
+    assert {"events.replay", "statement.events"} <= case.failed(changed, policy=anything)
 
 
 @pytest.mark.parametrize("change", ["drop", "add", "swap", "alter"])

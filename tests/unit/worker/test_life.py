@@ -7,8 +7,11 @@ import httpx2
 import pytest
 from world import EchoEngine
 
+from strongroom.appraisal.kinds import kind_of
+from strongroom.appraisal.statement import replay
 from strongroom.errors import (
     AppraisalRefused,
+    DeviceUnavailable,
     EngineUnavailable,
     GrantInvalid,
     LeaseEnded,
@@ -20,12 +23,15 @@ from strongroom.errors import (
     StrongroomError,
 )
 from strongroom.records.digest import digest_bytes
+from strongroom.records.evidence import Event
 from strongroom.records.revocation import About, Subject
-from strongroom.records.worker import Configuration
+from strongroom.records.worker import Configuration, Statement
 from strongroom.release.client import BrokerClient
 from strongroom.release.problem import to_problem
+from strongroom.worker.attester import Attester
 from strongroom.worker.keys import WorkerKeys
-from strongroom.worker.life import State, wrapped_key
+from strongroom.worker.later import wrapped_key
+from strongroom.worker.life import State
 from strongroom_sim import mrtd_for
 
 WHOLE = [State.PREPARED, State.PROVED, State.OPENED, State.READY, State.DRAINING, State.WIPED]
@@ -330,3 +336,45 @@ def test_a_broker_with_another_chain_than_the_worker_is_not_believed(made, monke
         assert served.ended()
     assert isinstance(served.error, LogInvalid)
     assert served.engine.killed
+
+
+class Failing:
+    """A device whose register cannot be extended any more."""
+
+    def __init__(self, device):
+        self._device, self.fails = device, False
+
+    def __getattr__(self, name):
+        return getattr(self._device, name)
+
+    def extend(self, register, measurement):
+        if self.fails:
+            raise DeviceUnavailable("the register cannot be extended")
+        self._device.extend(register, measurement)
+
+
+def test_what_could_not_be_measured_is_not_said_to_be_and_what_was_is_measured_once(made):
+    place = made.place()
+    device = Failing(place.device)
+    keys = WorkerKeys.generate(now=1_800_000_000)
+    statement = Statement("inference", place.image, None, (made.artifact,), made.configuration.digest)
+    attester = Attester(device, place.collateral, kind="tdx", keyset=keys.keyset, statement=statement)
+    event, other = (Event("artifact", digest_bytes(name)) for name in (b"second", b"third"))
+    assert attester.measure(event) == attester.measure(event) == (made.artifact, event.value)
+    device.fails = True
+    with pytest.raises(DeviceUnavailable):
+        attester.measure(other)
+    evidence = attester.prove(bytes(32), "release").evidence
+    assert evidence.later == (event,)
+    assert replay(evidence.events) == kind_of("tdx").stated(evidence.quote)["rtmr3"]
+
+
+def test_a_worker_whose_workload_cannot_exchange_says_so_and_goes_on(made):
+    said = []
+    with made.serving() as served:
+        served.worker._report = lambda _, text: said.append(text)
+        served.loop.call_soon_threadsafe(served.worker.look_again)
+        made.client(served.url).ask("x")
+        served.loop.call_soon_threadsafe(lambda: None)
+    assert served.error is None
+    assert any(text.startswith("not exchanged: this workload keeps") for text in said)

@@ -24,7 +24,7 @@ _ADD = Statement(sa.insert(Leases))
 _RENEW = Statement(
     sa.update(Leases)
     .where(_THIS, Leases.c.state == LeaseState.ACTIVE.value, Leases.c.renewals == sa.bindparam("before"))
-    .values({name: sa.bindparam(name) for name in ("expires", "renewals", "chain")})
+    .values({name: sa.bindparam(name) for name in ("key_ids", "expires", "renewals", "chain")})
 )
 
 
@@ -59,6 +59,7 @@ class LeaseRows(Rows):
 
     def renew_lease(self, lease: Lease) -> bool:
         after = {"expires": lease.expires, "renewals": lease.renewals, "chain": lease.chain}
+        after["key_ids"] = json.dumps(lease.key_ids)
         return self._changed(_RENEW, {"this": lease.id, "before": lease.renewals - 1, **after}) == 1
 
     def revoke_lease(self, lease_id: str) -> bool:

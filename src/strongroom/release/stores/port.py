@@ -177,7 +177,7 @@ class Transaction(Reader, CellTransaction, AdministratorTransaction, LifeTransac
     def add_lease(self, lease: StoredLease) -> None: ...
 
     def renew_lease(self, lease: Lease) -> bool:
-        """Store `expires`, `renewals` and `chain` of a lease renewed once.
+        """Store `key_ids`, `expires`, `renewals` and `chain` of a lease renewed once.
 
         False unless it is active and one renewal behind.
         """

@@ -5,8 +5,8 @@ the worker holds already, so that nothing is released anew and nothing is opened
 crashes it stays down: something that crashes as often is broken, or being probed.
 
 Knows: the states of an engine, its line, who makes room for whom. Does not know: which library runs (`make`), HTTP, receipts.
-Not covered: a model that was not named at the start. Opening one would change the statement that all evidence is bound to: start
-another worker, and let this one drain.
+An artifact that was not named at the start comes in a `successor` under the same name, once it was measured and released
+(`worker.later`); the other is let go of when its last request has ended. Not covered: a further name.
 """
 
 from __future__ import annotations
@@ -118,6 +118,29 @@ class Model:
     def takes_turns(self) -> None:
         """Its engine is made when it is asked for and ended to make room; the data key stays."""
         self._weights = Weights(Keep.SEALED)
+
+    def successor(self) -> Model:
+        """One like it and still empty, for another artifact under the same name; it has its own line and engines."""
+        made = Model(
+            self.settings,
+            self._make,
+            slots=self.line.slots,
+            queue=self.line.room,
+            restarts=self._restarts,
+            adapters=self.adapters,
+            whole=self.whole,
+            told=self._told,
+            clock=self._clock,
+        )
+        made._weights = Weights(self._weights.keep)  # its own class
+        return made
+
+    async def retire(self) -> None:
+        """Wait until all who are in its line had their turn, and wipe it. Who comes late is told to come back."""
+        async with self.line.alone():
+            self.stop()
+            await asyncio.to_thread(self.wipe)
+            self.lost.set()
 
     def prepare(self) -> None:
         """Spawn the first engine. Raises `EngineUnavailable`."""
@@ -273,6 +296,10 @@ class Room:
             model.users -= 1
             model.used = self._clock()
             self._left.set()
+
+    def exchange(self, old: Model, new: Model) -> None:
+        """`new` has the place of `old`."""
+        self._models = [new if model is old else model for model in self._models]
 
     async def _enter(self, model: Model) -> None:
         model.check_engine()

@@ -108,5 +108,18 @@ class Line:
                 self._held[whose] -= 1
                 self._held += Counter()  # names of clients who left do not stay
 
+    @contextlib.asynccontextmanager
+    async def alone(self) -> AsyncIterator[None]:
+        """Wait until everybody before had a turn, and have all turns within."""
+        taken = 0
+        try:
+            for _ in range(self.slots):
+                await self._free.acquire()
+                taken += 1
+            yield
+        finally:
+            for _ in range(taken):
+                self._free.release()
+
     def _note(self, seconds: float) -> None:
         self._pace = seconds if self._pace is None else (1 - _NEWEST) * self._pace + _NEWEST * seconds

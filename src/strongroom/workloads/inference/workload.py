@@ -84,6 +84,8 @@ class InferenceWorkload:
         resident: int | None,
     ) -> None:
         self.models = tuple(models)
+        self._leaving: list[Model] = []
+        self._beside = False
         self.pacing = pacing if pacing is not None else Pacing()
         self._front, self._nursery = front, nursery
         places = len(self.models) if resident is None else resident
@@ -139,6 +141,7 @@ class InferenceWorkload:
             if not only.whole:  # the model, then its adapters
                 beside = tuple((each, find_model([each])[0]) for each in artifacts[1:])
                 artifacts = artifacts[:1]
+                self._beside = bool(beside)
             told = await self._open(only, artifacts, beside)
             return told or "the model is ready to be loaded"
         if len(artifacts) != len(self.models):
@@ -146,6 +149,30 @@ class InferenceWorkload:
         said = [await self._open(model, [artifact]) for model, artifact in zip(self.models, artifacts, strict=True)]
         missing = next((words for words in said if words), "each is loaded when it is asked for")
         return f"{len(self.models)} models: {missing}"
+
+    @property
+    def exchangeable(self) -> int:
+        """How many of its artifacts can be exchanged: all models, but none whose adapters were opened with it."""
+        return 0 if self._beside else len(self.models)
+
+    async def exchange(self, position: int, artifact: OpenedArtifact) -> str:
+        """Another artifact for one of the models; both are in memory until the last request of the old one has ended."""
+        old = self.models[position]
+        new = old.successor()
+        self._leaving.append(new)  # wiped with all others, should this go wrong
+        await asyncio.to_thread(new.prepare)
+        try:
+            said = await self._open(new, [artifact])
+        except BaseException:
+            await asyncio.to_thread(new.wipe)
+            raise
+        self.models = tuple(new if model is old else model for model in self.models)
+        self._names = {name: new if model is old else model for name, model in self._names.items()}
+        self._room.exchange(old, new)
+        self._leaving = [old]
+        await old.retire()
+        self._leaving = []
+        return said or "it is loaded when it is asked for"
 
     async def _open(
         self, model: Model, artifacts: Sequence[OpenedArtifact], adapters: Sequence[tuple[OpenedArtifact, str]] = ()
@@ -176,11 +203,12 @@ class InferenceWorkload:
             await asyncio.gather(serving, watching, return_exceptions=True)
 
     async def _all_lost(self) -> None:
-        for model in self.models:
-            await model.lost.wait()
+        """A model that makes way is lost too, and then another one is looked at."""
+        while left := [model for model in self.models if not model.lost.is_set()]:
+            await left[0].lost.wait()
 
     def wipe(self) -> None:
-        for model in self.models:
+        for model in (*self.models, *self._leaving):
             model.wipe()
         if self._nursery is not None:
             self._nursery.kill()
