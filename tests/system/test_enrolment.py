@@ -14,10 +14,10 @@ from typing import Any
 
 import pytest
 from software_tpm import SoftwareTpm, software_tpm
-from world import IMAGE, World
+from world import IMAGE, EchoEngine, Served, World
 
 from strongroom.appraisal.pile import Pile
-from strongroom.appraisal.policies import template
+from strongroom.appraisal.policies import sign_policy, template
 from strongroom.crypto.signatures import generate_p256
 from strongroom.errors import AppraisalRefused, DeviceUnavailable, NonceReused, ReleaseRefused, SignatureInvalid
 from strongroom.records import codec
@@ -30,11 +30,14 @@ from strongroom.release.enrolments import Enroller, Enrolments
 from strongroom.release.opening import open_broker
 from strongroom.release.wire import ENROLMENTS_PATH
 from strongroom.services.broker import broker_app
+from strongroom.services.gateway import front
 from strongroom.services.server import BackgroundServer
 from strongroom.tee.anchors import installation_anchor
 from strongroom.tee.tpm.credential import Credential
 from strongroom.worker.enrolling import Enrolling
 from strongroom.worker.life import Place
+from strongroom.workloads.inference.models import Model
+from strongroom.workloads.inference.workload import InferenceWorkload
 
 pytestmark = pytest.mark.needs("swtpm", "swtpm_setup", "swtpm_localca")
 
@@ -144,16 +147,36 @@ def opened(tpm: SoftwareTpm, challenge: EnrolmentChallenge) -> bytes:
     return tpm.collector().activate(Credential(challenge.blob, challenge.seed))
 
 
-def test_a_worker_enrols_itself_and_is_released_its_keys_and_renews(scene: Scene):
-    world = scene.world
-    with world.serving() as served:
+def test_a_worker_enrols_itself_is_released_its_keys_renews_and_opens_another_model_later(scene: Scene):
+    world, tag, engines = scene.world, ["model"], []
+    second = world.seal("second", b"GGUF other-weights")
+    world.policy = dataclasses.replace(world.policy, version=2, artifacts=Requirement(one_of=(world.artifact, second)))
+    world.admin.put_policy(sign_policy(world.policy, world.owner))
+
+    def engine() -> EchoEngine:
+        engines.append(EchoEngine())
+        return engines[-1]
+
+    served = Served(world, EchoEngine(), {})
+    workload = InferenceWorkload.of([Model({"name": "echo"}, engine)], front("127.0.0.1", 0, served._serves))
+    served._options |= {"workload": workload, "again": lambda: [world.opener(tag[0])]}
+    served.start()
+    try:
         assert served.url, served.error
         client = world.broker_client(identity=world.owner)
         began = time.monotonic()
         while not any(lease.renewals for lease in client.leases()):
             assert time.monotonic() < began + 30
             time.sleep(0.1)
+        tag[0] = "second"  # measured into register 15 of the TPM, which the next quote shows
+        served.loop.call_soon_threadsafe(served.worker.look_again)
+        while not (len(engines) == 2 and engines[0].killed):
+            assert time.monotonic() < began + 60
+            time.sleep(0.1)
+    finally:
+        served.stop()
     assert served.error is None
+    assert engines[1].loaded == b"GGUF other-weights"
     events = [leaf.event for leaf in world.broker.store.read(_leaves)]
     assert events.count("enrolment") == 1
     assert events.index("enrolment") < events.index("release") < events.index("renewal")

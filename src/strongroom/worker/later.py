@@ -114,7 +114,14 @@ class Later:
         session.evidence = evidence.digest
         identity = await asyncio.to_thread(broker)
         for change, envelope in zip(changes, answer.grants, strict=True):
-            artifact = await asyncio.to_thread(open_input, change.opener, envelope, evidence, session, identity)
+
+            def opened(opener: Opener = change.opener, envelope: Envelope = envelope) -> OpenedArtifact:
+                artifact = open_input(opener, envelope, evidence, session, identity)
+                if session.draining.is_set():  # nobody may wait for it any more
+                    artifact.close()
+                return artifact
+
+            artifact = await asyncio.to_thread(opened)
             try:
                 said = await workload.exchange(change.position, artifact)
             finally:

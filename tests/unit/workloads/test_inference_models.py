@@ -359,3 +359,95 @@ def test_room_for_all_asks_nobody_to_wait():
         assert made == []
 
     asyncio.run(story())
+
+
+def test_another_artifact_takes_the_place_of_a_model_once_its_last_request_has_ended(sealed):
+    async def story() -> None:
+        async with serving(sealed, b"one", b"two") as (workload, made, _):
+            old, made[0].hold = workload.models[0], asyncio.Event()
+            early = asyncio.create_task(ask(workload, "one"))
+            await until(lambda: made[0].asked)
+            with sealed(b"three") as artifact:
+                exchanging = asyncio.create_task(workload.exchange(0, artifact))
+                await until(lambda: workload.models[0] is not old)
+                assert await ask(workload, "one") == b"three"
+                assert workload.models[0].artifact == artifact.digest != old.artifact
+                assert not made[0].killed
+                made[0].hold.set()
+                assert await early == b"one"
+                assert "in memory" in await exchanging
+            assert (made[0].killed, made[2].killed) == (True, False)
+            with pytest.raises(EngineUnavailable):
+                old._weights.files()
+            with pytest.raises(Restarting):  # who chose it before, and comes late
+                await anext(workload.generate(old, "one", "completions", {}))
+            assert await ask(workload, "two") == b"two"
+            assert workload.names == ("one", "two")
+
+    asyncio.run(story())
+
+
+def test_models_that_take_turns_are_exchanged_without_being_loaded(sealed):
+    async def story() -> None:
+        async with serving(sealed, b"one", b"two", resident=1) as (workload, made, _):
+            assert await ask(workload, "one") == b"one"
+            with sealed(b"three") as artifact:
+                assert await workload.exchange(0, artifact) == "it is loaded when it is asked for"
+            assert [engine.killed for engine in made] == [True]
+            for name, content in (("one", b"three"), ("two", b"two"), ("one", b"three")):
+                assert await ask(workload, name) == content
+                assert sum(model.up for model in workload.models) <= 1
+
+    asyncio.run(story())
+
+
+def test_where_the_new_one_does_not_load_the_old_one_stays(sealed, monkeypatch):
+    async def broken(_self, _model, _settings) -> Confinement:
+        raise EngineUnavailable("the engine ended")
+
+    async def story() -> None:
+        async with serving(sealed, b"one") as (workload, made, _):
+            with monkeypatch.context() as changed, sealed(b"three") as artifact:
+                changed.setattr(Double, "load", broken)
+                with pytest.raises(EngineUnavailable):
+                    await workload.exchange(0, artifact)
+            assert await ask(workload, "one") == b"one"
+            assert [engine.killed for engine in made] == [False, True]
+            with sealed(b"four") as artifact:
+                await workload.exchange(0, artifact)
+            assert await ask(workload, "one") == b"four"
+
+    asyncio.run(story())
+
+
+def test_all_are_lost_only_when_those_that_are_there_now_are(sealed):
+    async def story() -> None:
+        async with serving(sealed, b"one") as (workload, made, _):
+            lost = asyncio.create_task(workload._all_lost())
+            with sealed(b"three") as artifact:
+                await workload.exchange(0, artifact)
+            await asyncio.sleep(0)
+            assert not lost.done()
+            made[1].kill()
+            async with asyncio.timeout(10):
+                await lost
+
+    asyncio.run(story())
+
+
+def test_what_is_wiped_meanwhile_is_wiped_whole(sealed):
+    async def story() -> None:
+        async with serving(sealed, b"one") as (workload, made, _):
+            made[0].hold = asyncio.Event()
+            asking = asyncio.create_task(ask(workload, "one"))
+            await until(lambda: made[0].asked)
+            with sealed(b"three") as artifact:
+                exchanging = asyncio.create_task(workload.exchange(0, artifact))
+                await until(lambda: len(made) > 1 and made[1].content)
+                workload.wipe()
+            assert all(engine.killed for engine in made)
+            made[0].hold.set()
+            await asyncio.gather(asking, exchanging, return_exceptions=True)
+            assert all(model._weights._artifact is None and not model._weights._files for model in workload.models)
+
+    asyncio.run(story())

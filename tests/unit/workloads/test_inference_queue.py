@@ -12,6 +12,34 @@ class Clock:
         return self.now
 
 
+def test_who_wants_to_be_alone_waits_for_all_before_and_lets_go_of_what_it_has_if_it_gives_up():
+    async def story() -> None:
+        line, leave = Line(2, 2), asyncio.Event()
+        done: list[str] = []
+
+        async def one() -> None:
+            async with line.turn():
+                await leave.wait()
+                done.append("turn")
+
+        async def alone() -> None:
+            async with line.alone():
+                done.append("alone")
+
+        running = [asyncio.create_task(one()) for _ in range(3)]
+        await asyncio.sleep(0)
+        given_up, waiting = asyncio.create_task(alone()), asyncio.create_task(alone())
+        await asyncio.sleep(0)
+        given_up.cancel()
+        leave.set()
+        await asyncio.gather(*running, waiting, given_up, return_exceptions=True)
+        assert done == ["turn", "turn", "turn", "alone"]
+        async with line.turn(), line.turn():
+            pass
+
+    asyncio.run(story())
+
+
 def test_so_many_run_so_many_wait_and_the_next_is_told_when_to_come():
     async def story() -> None:
         clock = Clock()

@@ -159,11 +159,12 @@ class InferenceWorkload:
         """Another artifact for one of the models; both are in memory until the last request of the old one has ended."""
         old = self.models[position]
         new = old.successor()
-        self._leaving.append(new)  # wiped with all others, should this go wrong
-        await asyncio.to_thread(new.prepare)
+        self._leaving = [new]  # wiped with all others, should all be wiped now
         try:
+            await asyncio.to_thread(new.prepare)
             said = await self._open(new, [artifact])
         except BaseException:
+            new.stop()
             await asyncio.to_thread(new.wipe)
             raise
         self.models = tuple(new if model is old else model for model in self.models)
