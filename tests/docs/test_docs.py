@@ -234,6 +234,8 @@ NOT_RUN = {
     "README.md": 2,
     "CONTRIBUTING.md": 1,
     "docs/tutorial.md": 1,
+    "docs/how-to/bring-up-a-tdx-host.md": 4,
+    "docs/how-to/bring-up-an-snp-host.md": 3,
     "docs/how-to/check-a-host.md": 1,
     "docs/how-to/run-a-broker.md": 3,
     "docs/how-to/use-another-engine.md": 2,

@@ -10,12 +10,13 @@ from pathlib import Path
 import click
 
 from strongroom.bench.figures import Figure
-from strongroom.cli import output
-from strongroom.errors import UsageError
+from strongroom.cli import output, platform
+
+MODEL_MIB = 4096
 
 
 @click.command("bench", short_help="figures of this machine, as ratios to a named baseline")
-@click.argument("name", type=click.Choice(["broker", "inference", "launch", "open", "padding", "verify"]))
+@click.argument("name", type=click.Choice(["broker", "inference", "open", "padding", "platform", "verify"]))
 @click.option(
     "--pairs",
     type=click.IntRange(5),
@@ -27,9 +28,7 @@ from strongroom.errors import UsageError
 @click.option(
     "--size",
     type=click.IntRange(8),
-    default=4096,
-    show_default=True,
-    help="MiB of the model that is sealed and opened.",
+    help="open: MiB of the model (4096); platform: MiB of its largest buffers (512).",
 )
 @click.option(
     "--model", type=click.Path(exists=True, dir_okay=False, path_type=Path), help="A GGUF file; else the demo's model."
@@ -44,27 +43,48 @@ from strongroom.errors import UsageError
     type=click.Path(file_okay=False, exists=True, path_type=Path),
     help="Write the document into this folder as well.",
 )
+@platform.options
 @output.json_option
 def bench_command(
     name: str,
     pairs: int,
     tokens: int,
-    size: int,
+    size: int | None,
     model: Path | None,
-    spec: Path | None,
     save: Path | None,
+    folder: Path,
+    saved: tuple[Path, Path] | None,
+    plot: Path | None,
     *,
+    anyway: bool,
     as_json: bool,
 ) -> None:
-    """Measure NAME. Exit 0 if every goal is met; 1 if one is missed or not resolved."""
+    """Measure NAME. Exit 0 if every goal is met; 1 if one is missed or not resolved. `platform` has no goals."""
     from strongroom.bench import figures
+
+    platform.check(name, saved=saved, plot=plot, anyway=anyway)
+    date = dt.datetime.now(dt.UTC).date().isoformat()
+    if name == "platform":
+        if saved is not None:
+            platform.compare_files(*saved, anyway=anyway, plot=plot, as_json=as_json)
+        else:
+            platform.measure(
+                runs=pairs,
+                mebibytes=size,
+                tokens=tokens,
+                folder=folder,
+                model=model,
+                save=save,
+                date=date,
+                as_json=as_json,
+            )
+        return
 
     progress = output.Progress(f"bench {name}", quiet=as_json)
     measures: dict[str, Callable[[], list[Figure]]] = {
         "broker": lambda: _broker(pairs, progress),
         "inference": lambda: _inference(model, pairs, tokens, progress),
-        "launch": lambda: _launch(spec, pairs, progress),
-        "open": lambda: _open(pairs, size, progress),
+        "open": lambda: _open(pairs, size or MODEL_MIB, progress),
         "padding": lambda: _padding(model, tokens, progress),
         "verify": lambda: _verify(pairs, progress),
     }
@@ -72,7 +92,7 @@ def bench_command(
     document = {
         "name": name,
         "machine": figures.machine(),
-        "date": dt.datetime.now(dt.UTC).date().isoformat(),
+        "date": date,
         "figures": [figure.as_json() for figure in found],
         **({"skipped": skipped} if (skipped := _skipped(name)) else {}),
     }
