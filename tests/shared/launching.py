@@ -54,8 +54,16 @@ TPM = LaunchSpec(
 TDX = replace(TPM, tee="tdx", machine=Machine("10.1", "host", 4, 8192, None), firmware=STATELESS, boot=LINUX)
 TDX_GPU = replace(TDX, boot=UKI, gpus=Gpus("hopper", 1, "cc"))
 SNP = replace(TDX, tee="snp", machine=Machine("10.1", "EPYC-Milan", 3, 4096, 1))
+SNP_GPU = replace(SNP, gpus=Gpus("hopper", 2, "cc"))
 NITRO = replace(TPM, tee="nitro", machine=Machine(None, "nitro", 2, 2048, None), boot=EIF, firmware=None, devices=())
-SPECS = {"tpm": TPM, "tpm-linux": replace(TPM, boot=LINUX), "tdx": TDX, "tdx-gpu": TDX_GPU, "snp": SNP}
+SPECS = {
+    "tpm": TPM,
+    "tpm-linux": replace(TPM, boot=LINUX),
+    "tdx": TDX,
+    "tdx-gpu": TDX_GPU,
+    "snp": SNP,
+    "snp-gpu": SNP_GPU,
+}
 
 
 def content() -> dict[Digest, bytes]:
@@ -89,7 +97,7 @@ def place_for(spec: LaunchSpec) -> Place:
         accelerator="tcg" if spec.tee == "tpm" else "kvm",
         boot_disk=disk,
         disks=(Path("/var/lib/strongroom/worker/scratch,1.img"),),
-        gpus=("0000:41:00.0",) * (spec.gpus.count if spec.gpus else 0),
+        gpus=tuple(f"0000:{0x41 + number:02x}:00.0" for number in range(spec.gpus.count if spec.gpus else 0)),
         ports={8443: 443},
         vsock_cid=7,
     )

@@ -124,10 +124,14 @@ def _model() -> Path | None:
 
 def _print_run(saved: Saved) -> None:
     click.echo(f"{saved.machine}, {saved.date}")
-    said = {name: saved.environment.get(name, "unknown") for name in ("tee", "virtual", "memory", "file_system")}
+    said = {
+        name: saved.environment.get(name, "unknown")
+        for name in ("tee", "virtual", "memory", "file_system", "load", "cpus")
+    }
     click.echo(
-        f"tee: {said['tee']} (by its own word)   virtual: {said['virtual']}   memory: {said['memory']}   disk: {said['file_system']}\n"
+        f"tee: {said['tee']} (by its own word)   virtual: {said['virtual']}   memory: {said['memory']}   disk: {said['file_system']}"
     )
+    click.echo(f"load before it began: {said['load']} on {said['cpus']} CPUs\n")
     found = [each.figure for each in saved.measured]
     output.table(
         ("FIGURE", "MEDIAN", "95 % INTERVAL", "RUNS", "WHAT"),

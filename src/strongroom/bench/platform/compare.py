@@ -136,9 +136,23 @@ def _differing(one: Mapping[str, object], other: Mapping[str, object]) -> tuple[
 
 def _remarks(plain: Mapping[str, str], protected: Mapping[str, str]) -> list[str]:
     """What a reader should know of both machines, who speak for themselves."""
-    found = [f"the machines differ in {text}" for text in _differing(plain, protected) if not text.startswith("tee: ")]
+    quiet = [{name: said for name, said in run.items() if name not in {"tee", "load"}} for run in (plain, protected)]
+    found = [f"the machines differ in {text}" for text in _differing(*quiet)]
+    for name, run in (("plain", plain), ("protected", protected)):
+        if _busy(run):
+            found.append(
+                f"the machine of the {name} run was busy before it began: a load of {run['load']} on {run['cpus']} CPUs"
+            )
     if plain.get("tee", NO_TEE) != NO_TEE:
         found.append(f"the run that is called plain says that it was in a TEE ({plain['tee']})")
     if protected.get("tee", NO_TEE) == NO_TEE:
         found.append("the run that is called protected saw no TEE where it was")
     return found
+
+
+def _busy(said: Mapping[str, str]) -> bool:
+    """Whether others kept half of the machine's CPUs at work. What does not say so in numbers is not called busy."""
+    try:
+        return float(said["load"]) > float(said["cpus"]) / 2
+    except (KeyError, ValueError):
+        return False

@@ -62,7 +62,7 @@ def file_system(host: Host, folder: Path) -> str:
 
 
 def environment(host: Host, *, folder: Path, gpu: str) -> Facts:
-    """The machine in a few facts; each is words, `unknown` where it is not said."""
+    """The machine in a few facts; each is words, `unknown` where it is not said. `load` is that of now: ask before measuring."""
     cpu = facts.cpu(host)
     memory, cache = facts.memory(host).get("MemTotal"), cache_kib(host)
     said: dict[str, str | None] = {
@@ -73,6 +73,7 @@ def environment(host: Host, *, folder: Path, gpu: str) -> Facts:
         "kernel": host.text("/proc/sys/kernel/osrelease"),
         "virtual": None if cpu is None else "yes" if "hypervisor" in cpu.flags else "no",
         "tee": tee(host),
+        "load": (host.text("/proc/loadavg") or "unknown").split()[0],
         "clock": host.text("/sys/devices/system/clocksource/clocksource0/current_clocksource"),
         "huge_pages": host.text("/sys/kernel/mm/transparent_hugepage/enabled"),
         "file_system": file_system(host, folder),

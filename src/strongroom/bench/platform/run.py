@@ -30,6 +30,9 @@ def run(*, runs: int, sizes: Sizes, folder: Path, weights: Path | None, date: st
     if not LEAST_SAMPLES <= runs <= MOST_SAMPLES:
         raise UsageError(f"from {LEAST_SAMPLES} to {MOST_SAMPLES} runs are kept", remedy="Give another number of runs.")
     host = machine(Path("/"))
+    torch = gpu.torch_with_gpu()
+    name = "none that torch can use" if torch is None else torch.cuda.get_device_name(0)
+    said = environment.environment(host, folder=folder, gpu=name)
     before = os.sched_getaffinity(0)
     ours, *others = sorted(before)
     with ExitStack() as stack:
@@ -46,7 +49,6 @@ def run(*, runs: int, sizes: Sizes, folder: Path, weights: Path | None, date: st
             *training.probes(sizes),
         ]
         kept = sample([each for each in found if isinstance(each, Probe)], runs, progress)
-    torch = gpu.torch_with_gpu()
     return Saved(
         machine=figures.machine(),
         date=date,
@@ -54,9 +56,7 @@ def run(*, runs: int, sizes: Sizes, folder: Path, weights: Path | None, date: st
         skipped=tuple(str(each) for each in found if isinstance(each, Missing)),
         code=environment.code(weights),
         settings=environment.settings(sizes),
-        environment=environment.environment(
-            host, folder=folder, gpu="none that torch can use" if torch is None else torch.cuda.get_device_name(0)
-        ),
+        environment=said,
     )
 
 

@@ -94,6 +94,18 @@ def test_what_the_machines_say_of_themselves_is_remarked_upon():
     assert other.remarks == ("the machines differ in kernel: 6.17 and 6.19",)
 
 
+@pytest.mark.parametrize(
+    ("load", "cpus", "busy"),
+    [("8.15", "2", True), ("1.1", "2", True), ("0.9", "2", False), ("unknown", "2", False), ("9", "unknown", False)],
+)
+def test_a_machine_that_was_busy_is_remarked_upon(load, cpus, busy):
+    found = compare(
+        saved(environment=PLAIN | {"load": load, "cpus": cpus}), saved(environment=PROTECTED | {"cpus": cpus})
+    )
+    assert any("the plain run was busy" in text for text in found.remarks) is busy
+    assert not any("differ in load" in text for text in found.remarks)
+
+
 def test_what_only_one_has_is_named():
     found = compare(saved(without={"memory.copy"}), saved())
     assert found.alone == ("memory.copy",)
