@@ -10,9 +10,12 @@ an honest request is pushed out while it is on its way.
 from __future__ import annotations
 
 import asyncio
+from typing import Any
 
 import h11
 from uvicorn.protocols.http.h11_impl import H11Protocol
+
+from strongroom.services.chunks import Chunking
 
 MAX_CONNECTIONS = 512
 REQUEST_SECONDS = 60
@@ -24,6 +27,10 @@ class Connection(H11Protocol):
 
     _deadline: asyncio.TimerHandle | None = None
     _since = 0.0
+
+    def __init__(self, *told: Any, **named: Any) -> None:
+        super().__init__(*told, **named)
+        self.conn = Chunking(h11.SERVER)
 
     @property
     def owes(self) -> bool:
