@@ -15,6 +15,7 @@ from __future__ import annotations
 
 import json
 import re
+from collections.abc import Awaitable
 
 from strongroom.channel.server import SEALED_FIELDS, Application, Message, Receive, Scope, Send, values
 from strongroom.errors import RequestReplayed, WorkerBusy
@@ -52,10 +53,12 @@ class Once:
     async def _answer_once(self, identity: bytes, scope: Scope, receive: Receive, send: Send) -> None:
         answered = False
 
-        async def watched(message: Message) -> None:
+        def watched(
+            message: Message,
+        ) -> Awaitable[None]:  # no coroutine of its own: it stands in the way of every token
             nonlocal answered
             answered = answered or (message["type"] == "http.response.start" and message["status"] < _FIRST_ERROR)
-            await send(message)
+            return send(message)
 
         self._seen.add(identity)
         try:

@@ -14,7 +14,7 @@ from __future__ import annotations
 
 import asyncio
 import secrets
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from urllib.parse import unquote
 
 from strongroom.channel import heads, v2
@@ -105,23 +105,26 @@ class SealedMiddleware:
 
 
 class _SealedAnswer:
-    """An ASGI `send` that seals what the application sends."""
+    """An ASGI `send` that seals what the application sends. For a piece of the body, which each token is, it is no coroutine of its own."""
 
     def __init__(self, send: Send, nonce: bytes, sealer: v2.FrameSealer) -> None:
         self._send, self._nonce, self._sealer = send, nonce, sealer
         self._started = False
 
-    async def __call__(self, message: Message) -> None:
+    def __call__(self, message: Message) -> Awaitable[None]:
+        if message["type"] != "http.response.body":
+            return self._begin(message)
+        more = message.get("more_body", False)
+        sealed = self._sealer.seal(message.get("body", b""), final=not more)
+        return self._send({"type": "http.response.body", "body": sealed, "more_body": more})
+
+    async def _begin(self, message: Message) -> None:
         if message["type"] == "http.response.start":
             head = heads.AnswerHead(message["status"], heads.inner(message.get("headers", ())))
             self._started = True
             await self._send({"type": message["type"], "status": 200, "headers": list(_OUTER_HEADERS)})
             sealed = self._nonce + self._sealer.seal(codec.encode(head))
             await self._send({"type": "http.response.body", "body": sealed, "more_body": True})
-        elif message["type"] == "http.response.body":
-            more = message.get("more_body", False)
-            sealed = self._sealer.seal(message.get("body", b""), final=not more)
-            await self._send({"type": message["type"], "body": sealed, "more_body": more})
 
     async def fail(self) -> None:
         """The application gave up. An answer that has begun stays without its final frame: the server breaks the connection."""

@@ -22,6 +22,7 @@ from __future__ import annotations
 
 import hashlib
 import secrets
+import struct
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Self
@@ -49,7 +50,8 @@ SECRET_BYTES = 32
 HEAD_BYTES = hpke.RELEASE_ENCAPSULATION_BYTES + SECRET_BYTES + hpke.TAG_BYTES
 NONCE_BYTES = 32
 
-PREFIX_BYTES = 5
+_PREFIX = struct.Struct("!IB")
+PREFIX_BYTES = _PREFIX.size
 PADDING_BYTES = 2
 MAX_CONTENT = 64 << 10
 """The most content and padding of one frame, in bytes."""
@@ -79,7 +81,7 @@ class FrameSealer:
         if bucket < 1 or MAX_CONTENT % bucket:
             raise ValueError(f"a bucket of {bucket} bytes does not divide {MAX_CONTENT}")
         self._aead = AESGCM(key)
-        self._base_nonce = base_nonce
+        self._base_nonce = int.from_bytes(base_nonce)
         self._bucket = bucket
         self._sequence = 0
 
@@ -96,10 +98,10 @@ class FrameSealer:
     def _seal_one(self, content: bytes, *, final: bool) -> bytes:
         padding = -len(content) % self._bucket
         plaintext = padding.to_bytes(PADDING_BYTES) + content + bytes(padding)
-        prefix = (len(plaintext) + hpke.TAG_BYTES).to_bytes(4) + bytes([final])
-        sealed = self._aead.encrypt(hpke.sequence_nonce(self._base_nonce, self._sequence), plaintext, prefix)
+        prefix = _PREFIX.pack(len(plaintext) + hpke.TAG_BYTES, final)
+        nonce = (self._base_nonce ^ self._sequence).to_bytes(hpke.NONCE_BYTES)  # as `hpke.sequence_nonce`
         self._sequence += 1
-        return prefix + sealed
+        return prefix + self._aead.encrypt(nonce, plaintext, prefix)
 
 
 class FrameOpener:

@@ -212,12 +212,12 @@ class _Connection(asyncio.Protocol):
             self.abort()
 
     def _sort(self, frame: Frame) -> None:
-        if frame.kind is Kind.HELLO:
+        if (frames := self._streams.get(frame.number)) is not None:
+            frames.put_nowait(frame)
+        elif frame.kind is Kind.HELLO:
             _settle(self.hello, frame)
         elif frame.number == 0:
             _settle(self.loaded, frame)
-        elif (frames := self._streams.get(frame.number)) is not None:
-            frames.put_nowait(frame)
 
     def connection_lost(self, exc: Exception | None) -> None:  # noqa: ARG002  # asyncio's signature
         """The child is gone, or will be at once; everyone who waits is told."""

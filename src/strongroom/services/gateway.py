@@ -10,7 +10,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import time
-from collections.abc import AsyncGenerator, AsyncIterator, Callable, Mapping
+from collections.abc import AsyncGenerator, Callable, Mapping
 from typing import Any
 
 from starlette.applications import Starlette
@@ -18,7 +18,7 @@ from starlette.exceptions import HTTPException
 from starlette.requests import Request
 from starlette.responses import JSONResponse, Response, StreamingResponse
 from starlette.routing import Route
-from starlette.types import ASGIApp
+from starlette.types import ASGIApp, Send
 
 from strongroom.channel.ohttp_server import OhttpMiddleware
 from strongroom.channel.once import Once
@@ -141,25 +141,35 @@ class Gateway:
         told = self._workload, self._session, model, form, asked, body, generating
         namespace = caller.namespace if caller is not None else None
         if requests.streams(asked):
-            events = await self._begin(answers.stream(*told, namespace=namespace))
-            return StreamingResponse(events, media_type="text/event-stream")
+            events = answers.stream(*told, namespace=namespace)
+            return _Begun(await _first(events), events, media_type="text/event-stream")
         answer = await answers.whole(*told, namespace=namespace)
         return Response(answer, media_type="application/json")
 
-    async def _begin(self, events: AsyncGenerator[bytes]) -> AsyncIterator[bytes]:
-        """The stream, its first event already made: what fails before it is an honest status, not a broken stream."""
-        async with contextlib.AsyncExitStack() as stack:
-            await stack.enter_async_context(contextlib.aclosing(events))
-            first = await anext(events)
-            held = stack.pop_all()
 
-        async def rest() -> AsyncIterator[bytes]:
-            async with held:
-                yield first
-                async for event in events:
-                    yield event
+async def _first(events: AsyncGenerator[bytes]) -> bytes:
+    """The first event, made before anything is sent: what fails before it is an honest status, not a broken stream."""
+    try:
+        return await anext(events)
+    except BaseException:
+        await events.aclose()
+        raise
 
-        return rest()
+
+class _Begun(StreamingResponse):
+    """An answer whose first event is there already. It iterates over `events` itself: a generator more would be one for each token."""
+
+    def __init__(self, first: bytes, events: AsyncGenerator[bytes], *, media_type: str) -> None:
+        super().__init__(events, media_type=media_type)
+        self._first, self._events = first, events
+
+    async def stream_response(self, send: Send) -> None:
+        async with contextlib.aclosing(self._events):
+            await send({"type": "http.response.start", "status": self.status_code, "headers": self.raw_headers})
+            await send({"type": "http.response.body", "body": self._first, "more_body": True})
+            async for event in self._events:
+                await send({"type": "http.response.body", "body": event, "more_body": True})
+            await send({"type": "http.response.body", "body": b"", "more_body": False})
 
 
 class Bucket:

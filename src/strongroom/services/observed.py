@@ -5,6 +5,8 @@ of what may be recorded (`observe`), what is asked. `outside` stands before the 
 behind it, where paths and statuses are true. Nothing of what a client sends gets into a number: an unknown path is `other`, and
 headers are not looked at but for the reader's token.
 
+For speed, what passes for each token are plain functions that hand on what the next one returns, and no coroutines of their own.
+
 Safety: the numbers are for whoever has the token. The worker knows its SHA-256 alone, which its measured configuration names; so the
 token has to be random, and tokens shorter than `LEAST_TOKEN` characters are not taken. Not covered: several readers with tokens of
 their own.
@@ -15,7 +17,7 @@ from __future__ import annotations
 import hashlib
 import hmac
 import time
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
 
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
@@ -88,10 +90,10 @@ class Observer:
                 return
             wire = _wire(scope)
 
-            async def noted(message: Message) -> None:
+            def noted(message: Message) -> Awaitable[None]:
                 if message["type"] == "http.response.start":
                     self.registry.count("strongroom_answers_total", wire=wire, status=_status(message["status"]))
-                await send(message)
+                return send(message)
 
             await app(scope, receive, noted)
 
@@ -107,9 +109,9 @@ class Observer:
             asked = _Asked(_endpoint(scope["path"]), self._monotonic, self._clock(), self._monotonic())
             counted = bool(scope.get(SEALED)) and asked.endpoint in _ASKING
 
-            async def noted(message: Message) -> None:
+            def noted(message: Message) -> Awaitable[None]:
                 asked.sent(message)
-                await send(message)
+                return send(message)
 
             if counted:
                 self.registry.count("strongroom_in_flight")

@@ -85,6 +85,14 @@ async def stream(
     events = form.events(asked, model.name)
     hasher, usage, outcome = hashlib.sha256(), dict[str, int](), "none"
 
+    def told(chunk: bytes | None) -> bytes:
+        nonlocal usage
+        if chunk is None:
+            return form.ping
+        if b'"usage"' in chunk:
+            usage = usage_of(chunk) or usage
+        return events.feed(chunk)
+
     def event(data: bytes, bucket: int = workload.pacing.bucket) -> bytes:
         padded = padding.pad_event(data, bucket)
         hasher.update(padded)
@@ -107,11 +115,7 @@ async def stream(
             generated = with_heartbeats(generate(form.operation, request), quiet)
             async with contextlib.aclosing(paced(generated, workload.pacing.flush_ms)) as ticks:
                 async for chunks in ticks:
-                    for chunk in chunks:
-                        if chunk is not None and b'"usage"' in chunk:
-                            usage = usage_of(chunk) or usage
-                    data = b"".join(form.ping if chunk is None else events.feed(chunk) for chunk in chunks)
-                    if data:
+                    if data := b"".join(map(told, chunks)):
                         outcome = "cut"
                         yield event(data)
             ending, bucket = events.finish(), workload.pacing.bucket

@@ -200,15 +200,13 @@ class Model:
             raise Restarting("the engine crashed and starts again", retry_after=max(1, math.ceil(left)))
         self.line.check(whose)
 
-    async def generate(self, operation: str, request: Mapping[str, Any]) -> AsyncGenerator[bytes]:
-        """See `engines.port.Generator.generate`. Raises `Restarting` while there is no engine."""
+    def generate(self, operation: str, request: Mapping[str, Any]) -> AsyncGenerator[bytes]:
+        """What `engines.port.Generator.generate` says. Raises `Restarting`, at once, while there is no engine."""
         self.check_engine()
         engine = self._engine
         if engine is None or not self._up:
             raise Restarting("the engine starts again")
-        async with contextlib.aclosing(engine.generate(operation, request)) as chunks:
-            async for chunk in chunks:
-                yield chunk
+        return engine.generate(operation, request)
 
     def check_engine(self) -> None:
         """Raises `Restarting` while it makes no sense to start an engine."""
