@@ -15,6 +15,7 @@ from starlette.applications import Starlette
 from starlette.requests import Request
 from starlette.responses import Response, StreamingResponse
 from starlette.routing import Route
+from starlette.types import Send
 
 from strongroom.channel import completion
 from strongroom.client.client import AsyncClient
@@ -33,6 +34,8 @@ LOOPBACK = frozenset({"127.0.0.1", "::1", "localhost"})
 MAX_REQUEST = 16 * 1024 * 1024
 _JSON = (b"content-type", b"application/json")
 _HOP = frozenset({b"host", b"connection", b"content-length", b"transfer-encoding", b"accept-encoding"})
+_ALSO = ("retry-after",)
+"""Headers of an answer that the user's client is told besides the type."""
 METHODS = ["GET", "POST", "PUT", "PATCH", "DELETE"]
 
 
@@ -48,7 +51,8 @@ class Proxy:
         body = await read_body(request, MAX_REQUEST)
         answer = await self._send(request, body)
         headers = {"content-type": answer.headers.get("content-type", "application/octet-stream")}
-        return StreamingResponse(self._relay(request, answer), answer.status_code, headers)
+        headers |= {name: answer.headers[name] for name in _ALSO if name in answer.headers}
+        return _Relayed(self._relay(request, answer), answer.status_code, headers)
 
     async def _send(self, request: Request, body: bytes) -> httpx2.Response:
         http = httpx2.AsyncClient(transport=self._client.resending(), timeout=httpx2.Timeout(10.0, read=300.0))
@@ -74,6 +78,14 @@ class Proxy:
                 if completion.media_type(answer.headers.get("content-type", "")) == completion.EVENT_STREAM:
                     yield b"\n\n" + broken_off(request.url.path, _ours(error))
                 raise
+
+
+class _Relayed(StreamingResponse):
+    """An answer that may break off: that is no defect of this service. Without its last piece, the server breaks the connection."""
+
+    async def stream_response(self, send: Send) -> None:
+        with contextlib.suppress(StrongroomError, httpx2.HTTPError):
+            await super().stream_response(send)
 
 
 def _onwards(request: Request) -> list[tuple[bytes, bytes]]:

@@ -7,7 +7,7 @@ import pytest
 from world import WORDS, Served, World, world
 
 from strongroom.client.client import AsyncClient
-from strongroom.errors import UsageError
+from strongroom.errors import StreamTruncated, UsageError
 from strongroom.receipts.receipt import verify_document
 from strongroom.records.digest import digest_bytes
 from strongroom.services.proxy import Proxy, require_loopback
@@ -110,3 +110,70 @@ def test_the_proxy_listens_on_loopback_only():
     for host in ("0.0.0.0", "192.0.2.1", "example.org"):  # noqa: S104 (what must be refused)
         with pytest.raises(UsageError):
             require_loopback(host)
+
+
+class Worker(httpx2.AsyncBaseTransport):
+    """A verified worker's end of the channel, and what it says."""
+
+    url = "http://worker"
+
+    def __init__(self, status, headers, *pieces):
+        self.said = status, headers, pieces
+
+    def resending(self):
+        return self
+
+    async def handle_async_request(self, request):  # noqa: ARG002 (httpx2's signature)
+        status, headers, pieces = self.said
+        return httpx2.Response(status, headers=headers, stream=Said(pieces))
+
+
+class Said(httpx2.AsyncByteStream):
+    """Pieces of an answer; an exception among them is raised."""
+
+    def __init__(self, pieces):
+        self.pieces = pieces
+
+    async def __aiter__(self):
+        for piece in self.pieces:
+            if isinstance(piece, Exception):
+                raise piece
+            yield piece
+
+
+def take(answer, said):
+    """Add to `said` what comes, piece by piece."""
+    for piece in answer.iter_raw():
+        said.append(piece)
+
+
+@pytest.mark.parametrize("status", [429, 503])
+def test_when_to_come_back_is_passed_on(status):
+    worker = Worker(status, {"content-type": "application/json", "retry-after": "7", "x-other": "1"}, b"{}")
+    with BackgroundServer(Proxy(worker).app) as server:
+        answer = httpx2.post(server.url + "/v1/chat/completions", json={})
+    assert (answer.status_code, answer.headers["retry-after"]) == (status, "7")
+    assert "x-other" not in answer.headers
+
+
+def test_an_answer_without_it_gets_none():
+    with BackgroundServer(Proxy(Worker(200, {"content-type": "application/json"}, b"{}")).app) as server:
+        assert "retry-after" not in httpx2.post(server.url + "/v1/chat/completions", json={}).headers
+
+
+@pytest.mark.parametrize(
+    "broken", [StreamTruncated("cut"), httpx2.ReadError("gone")], ids=["without its proof", "the network"]
+)
+@pytest.mark.parametrize("media_type", ["text/event-stream", "application/json"])
+def test_what_breaks_off_is_told_breaks_off_and_is_no_defect(broken, media_type, caplog):
+    worker = Worker(200, {"content-type": media_type}, b"data: 1\n\n", broken)
+    said: list[bytes] = []
+    with (
+        BackgroundServer(Proxy(worker).app) as server,
+        httpx2.stream("POST", server.url + "/v1/chat/completions", json={}) as answer,
+        pytest.raises(httpx2.RemoteProtocolError),  # no clean end
+    ):
+        take(answer, said)
+    assert b"".join(said).startswith(b"data: 1\n\n")
+    assert (b'"error"' in b"".join(said)) == (media_type == "text/event-stream")
+    assert "defect" not in caplog.text
