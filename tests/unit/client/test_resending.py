@@ -11,7 +11,11 @@ from world import WORDS
 from strongroom.channel import ehbp, v2
 from strongroom.channel.once import REQUEST_HEADER
 from strongroom.client.client import AsyncClient, Client
-from strongroom.errors import ChannelKeyMismatch, ServiceUnavailable, StrongroomError, WorkerBusy
+from strongroom.client.wallet import Wallet
+from strongroom.crypto import blind_rsa
+from strongroom.errors import ChannelKeyMismatch, ChannelRefused, ServiceUnavailable, StrongroomError, WorkerBusy
+from strongroom.records.credit import CreditAnswer
+from strongroom.records.fleet import FLEET_HEADER
 from strongroom.records.session import EVIDENCE_PATH
 
 ANSWER = "".join(WORDS)
@@ -19,10 +23,13 @@ Fault = Callable[[httpx2.Request, Callable[[], httpx2.Response]], httpx2.Respons
 
 
 class Network(httpx2.BaseTransport):
-    """Sealed requests meet the next of `faults`, while there are any; `sealed` counts them, `proofs` the questions for evidence."""
+    """Sealed requests meet the next of `faults`, while there are any; `sealed` counts them, `proofs` the questions for evidence.
 
-    def __init__(self) -> None:
-        self._inner = httpx2.HTTPTransport()
+    With `door`, evidence comes with the word of a front door that there are several workers.
+    """
+
+    def __init__(self, *, door: bool) -> None:
+        self._inner, self._door = httpx2.HTTPTransport(), door
         self.faults: list[Fault] = []
         self.sealed = self.proofs = 0
 
@@ -30,7 +37,10 @@ class Network(httpx2.BaseTransport):
         request.read()
         self.proofs += request.url.path == EVIDENCE_PATH
         if request.url.path != v2.PATH:
-            return self._inner.handle_request(request)
+            answer = self._inner.handle_request(request)
+            if self._door:
+                answer.headers[FLEET_HEADER] = "2"
+            return answer
         self.sealed += 1
         if not self.faults:
             return self._inner.handle_request(request)
@@ -76,8 +86,8 @@ def too_late(request: httpx2.Request, _send: Any) -> httpx2.Response:
 class User:
     """A client on a network that fails as told."""
 
-    def __init__(self, made: Any, served: Any, *, twin: bool) -> None:
-        self.network, self._served, self._twin = Network(), served, twin
+    def __init__(self, made: Any, served: Any, *, twin: bool, door: bool = False, wallet: Wallet | None = None) -> None:
+        self.network, self._served, self._twin = Network(door=door), served, twin
         trust = {
             "policy": made.policy,
             "anchor": made.anchor_file,
@@ -86,6 +96,7 @@ class User:
         }
         self._sync = Client(served.url, transport=self.network, **trust)
         self._async = AsyncClient(served.url, transport=AsyncNetwork(self.network), **trust)
+        self._sync.wallet = self._async.wallet = wallet
 
     def ask(self, *faults: Fault) -> str:
         self.network.faults = list(faults)
@@ -98,9 +109,27 @@ class User:
 
 
 @pytest.fixture(params=["plain", "asynchronous"])
-def user(made, served, request) -> User:
+def user_with(made, served, request) -> Callable[..., User]:
     served.engine.requests.clear()
-    return User(made, served, twin=request.param == "asynchronous")
+    return lambda **more: User(made, served, twin=request.param == "asynchronous", **more)
+
+
+@pytest.fixture
+def user(user_with) -> User:
+    return user_with()
+
+
+@pytest.fixture
+def wallet(tmp_path) -> Wallet:
+    """Three credits."""
+    key, found = blind_rsa.generate(), Wallet(tmp_path / "wallet")
+    found.buy(
+        key.public_key(),
+        "ada",
+        3,
+        lambda asked: CreditAnswer(tuple(blind_rsa.blind_sign(key, one) for one in asked.blinded), 0),
+    )
+    return found
 
 
 def test_other_keys_are_verified_anew_and_asked_once_more(user):
@@ -138,6 +167,30 @@ def test_after_a_doubt_no_other_worker_is_asked(user, second):
     with pytest.raises(StrongroomError):
         user.ask(lost_before, second)
     assert (user.network.sealed, user.answered()) == (2, 0)
+
+
+def test_a_refusal_in_no_workers_words_is_sent_to_no_second_worker_of_a_fleet(user_with):
+    user = user_with(door=True)
+    with pytest.raises(ChannelRefused):
+        user.ask(says(422))
+    assert (user.network.sealed, user.network.proofs, user.answered()) == (1, 1, 0)
+    assert user.ask() == ANSWER
+    assert (user.network.sealed, user.network.proofs) == (2, 2), "the verification that was used is not used again"
+
+
+def test_a_refusal_in_no_workers_words_is_not_paid_for_twice(user_with, wallet):
+    user = user_with(wallet=wallet)
+    with pytest.raises(ChannelRefused):
+        user.ask(says(422))
+    assert (user.network.sealed, user.network.proofs, user.answered(), len(wallet)) == (1, 1, 0, 2)
+    assert user.ask() == ANSWER
+    assert (user.network.sealed, user.network.proofs, len(wallet)) == (2, 2, 1)
+
+
+def test_other_keys_in_a_workers_words_are_verified_anew_also_where_somebody_pays(user_with, wallet):
+    user = user_with(wallet=wallet, door=True)
+    assert user.ask(other_keys()) == ANSWER
+    assert (user.network.sealed, user.network.proofs, user.answered(), len(wallet)) == (2, 2, 1, 2)
 
 
 @pytest.mark.parametrize("status", [429, 503])
