@@ -139,6 +139,18 @@ def test_messages(claude):
     assert claude.messages.count_tokens(model="m", messages=SAY).input_tokens == whole.usage.input_tokens
 
 
+def test_tokens_are_counted_as_the_answers_usage_counts_them(talk):
+    said = talk.chat.completions.create(model="m", messages=SAY, max_tokens=1)
+    counted = talk.post("/tokenize", body={"model": "m", "messages": SAY}, cast_to=object)
+    assert counted["count"] == said.usage.prompt_tokens
+    counts = [
+        talk.post("/tokenize", body={"model": "m", "prompt": text}, cast_to=object)["count"]
+        for text in ("", "Hello", "Hello, wörld: 12345")
+    ]
+    assert counts == sorted(set(counts)), "more text has more tokens"
+    assert counts[0] == 0
+
+
 def test_answers_of_a_schema(talk, claude):
     text = {"format": {"type": "json_schema", "name": "place", "schema": SCHEMA}}
     response = talk.responses.create(**GREEDY, input=QUESTION, text=text, max_output_tokens=40)

@@ -26,7 +26,7 @@ _GAPS = (0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 5.0)
 
 ENDPOINTS = (
     *("chat.completions", "completions", "embeddings", "responses", "responses.input_tokens", "messages"),
-    *("messages.count_tokens", "models", "receipts", "health", "evidence", OTHER),
+    *("messages.count_tokens", "tokenize", "models", "receipts", "health", "evidence", OTHER),
 )
 STATUSES = (
     *("200", "400", "401", "402", "403", "404", "405", "409", "413", "422", "429"),

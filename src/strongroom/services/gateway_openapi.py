@@ -38,6 +38,7 @@ _CHAT: Schema = {"messages": _TURNS, "max_tokens": _LIMIT, "stream": _STREAM}
 _COMPLETION: Schema = {"prompt": _TEXT, "max_tokens": _LIMIT, "stream": _STREAM}
 _EMBEDDING: Schema = {"input": {"anyOf": [_TEXT, {"type": "array", "items": _TEXT, "minItems": 1}]}}
 _COUNTED: Schema = {"input": _PARTS, "instructions": {"type": ["string", "null"]}}
+_TOKENIZED: Schema = {"prompt": _TEXT, "messages": _TURNS}
 _RESPONSE: Schema = {**_COUNTED, "max_output_tokens": {"type": ["integer", "null"], "minimum": 1}, "stream": _STREAM}
 _LISTENED: Schema = {"messages": _TURNS, "system": {"anyOf": [*_PARTS["anyOf"], {"type": "null"}]}}
 _MESSAGE: Schema = {**_LISTENED, "max_tokens": _LIMIT, "stream": {"type": "boolean"}}
@@ -81,6 +82,7 @@ OPERATIONS: Sequence[Operation] = (
     _asked("/v1/embeddings", "texts as vectors (OpenAI)", _EMBEDDING, "input"),
     _asked("/v1/responses", "a response (OpenAI)", _RESPONSE, "input", strict=True),
     _asked("/v1/responses/input_tokens", "how many tokens that would read", _COUNTED, "input", strict=True),
+    _asked("/v1/tokenize", "how many tokens a text has (vLLM); not which", _TOKENIZED),
     _asked("/v1/messages", "a chat's next message (Anthropic)", _MESSAGE, "messages", "max_tokens", strict=True),
     _asked("/v1/messages/count_tokens", "how many tokens that would read", _LISTENED, "messages", strict=True),
 )

@@ -36,6 +36,7 @@ ASKED = {
     "/v1/embeddings": {"input": "x"},
     "/v1/responses": {"input": "x"},
     "/v1/responses/input_tokens": {"input": "x"},
+    "/v1/tokenize": {"prompt": "x"},
     "/v1/messages": {"messages": SAY, "max_tokens": 9},
     "/v1/messages/count_tokens": {"messages": SAY},
 }
@@ -244,6 +245,15 @@ def test_tokens_are_counted(client, served):
     assert client.anthropic().messages.count_tokens(**MODEL, messages=SAY).input_tokens == 5
     assert asking(served)["max_tokens"] == 1
     assert client.openai().responses.input_tokens.count(**MODEL, input="x").input_tokens == 5
+
+
+def test_a_text_or_a_talk_is_counted_as_vllm_is_asked_for_it(client, served):
+    counted = {"count": 5, "max_model_len": None, "tokens": None}
+    for asked, operation in (({"prompt": "x"}, "completions"), ({"messages": SAY}, "chat.completions")):
+        answer = client.openai().post("/tokenize", body={**MODEL, **asked}, cast_to=object)
+        assert {name: answer[name] for name in counted} == counted
+        assert asking(served) == {"operation": operation, **asked, "max_tokens": 1}
+        assert verify_document(client.last_receipt).usage["prompt_tokens"] == 5
 
 
 # --- the same through others' transports and the proxy --------------------------------------------------------------

@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from strongroom.errors import MalformedMessage, UsageError
+from strongroom.errors import EngineUnavailable, MalformedMessage, UsageError
 from strongroom.workloads.inference import messages, requests, responses
 from strongroom.workloads.inference.forms import FORMS
 
@@ -19,6 +19,7 @@ TALK = {
     "/v1/messages/count_tokens": {"messages": SAY},
     "/v1/responses": {"input": "x"},
     "/v1/responses/input_tokens": {"input": "x"},
+    "/v1/tokenize": {"messages": SAY},
 }
 BLOCKS = st.fixed_dictionaries(
     {"type": st.sampled_from(["text", "tool_use", "tool_result", "thinking", "image", "function_call", "message"])},
@@ -81,6 +82,11 @@ WRONG = {
         {"conversation": "c"}, {"truncation": "auto"}, {"include": ["file_search_call.results"]}, {"include": 5},
         {"id_slot": 1}, {"cache_prompt": True},
     ],
+    "/v1/tokenize": [
+        {"prompt": "x"}, {"messages": 5}, {"messages": [5]}, {"messages": [{"role": "odd"}]}, {"messages": [{"role": []}]},
+        {"tools": "x"}, {"stream": True}, {"add_special_tokens": False}, {"add_generation_prompt": 0.5}, {"return_token_strs": True},
+        {"max_tokens": 5}, {"chat_template": "x"}, {"id_slot": 1}, {"cache_prompt": True},
+    ],
 }  # fmt: skip
 
 
@@ -108,6 +114,30 @@ def test_what_openai_and_anthropic_keep_books_with_is_taken_and_left_out():
     assert responses.translate(asked) == {"messages": SAY}
     asked = {**TALK["/v1/messages"], "model": "m", "metadata": {"user_id": "u"}, "thinking": {"type": "disabled"}}
     assert messages.translate(asked) == {"messages": SAY, "max_tokens": 1}
+
+
+def test_to_count_tokens_a_text_or_a_talk_is_read_and_one_of_them_alone():
+    form = FORMS["/v1/tokenize"]
+    as_it_is_anyway = {
+        "model": "m",
+        "add_special_tokens": True,
+        "add_generation_prompt": None,
+        "return_token_strs": False,
+    }
+    assert form.told({"prompt": "", **as_it_is_anyway}) == ("completions", {"prompt": "", "max_tokens": 1})
+    asked = {"messages": SAY, "tools": [{"type": "function"}]}
+    assert form.told({**asked, **as_it_is_anyway}) == ("chat.completions", {**asked, "max_tokens": 1})
+    for wrong in ({}, {"prompt": 5}, {"prompt": [1, 2]}, {"prompt": "\ud800"}, {"prompt": "x", "tools": [{}]}):
+        with pytest.raises(UsageError):
+            form.told(wrong)
+
+
+@pytest.mark.parametrize(
+    "answer", [b"", b"{}", b"[]", b'{"choices":[]}', b'{"choices":[],"usage":{"prompt_tokens":-1}}']
+)
+def test_a_count_that_no_engine_gave_is_no_count(answer):
+    with pytest.raises(EngineUnavailable):
+        FORMS["/v1/tokenize"].render(answer, {}, "m")
 
 
 @pytest.mark.parametrize("value", ["yes", 1, [], {}])

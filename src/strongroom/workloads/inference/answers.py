@@ -44,8 +44,8 @@ async def whole(
 
     `namespace` as in `Session.receipt`.
     """
-    request = form.translate(asked)
-    chunks = [chunk async for chunk in generate(form.operation, request)]
+    operation, request = form.told(asked)
+    chunks = [chunk async for chunk in generate(operation, request)]
     if len(chunks) != 1:
         raise EngineUnavailable("the engine gave no single answer")
     answer = form.render(chunks[0], asked, model.name)
@@ -81,7 +81,8 @@ async def stream(
     """
     if form.events is None:
         raise UsageError("this path does not stream", remedy="Leave `stream` out.")
-    request = {**form.translate(asked), "stream": True, "stream_options": {"include_usage": True}}
+    operation, request = form.told(asked)
+    request |= {"stream": True, "stream_options": {"include_usage": True}}
     events = form.events(asked, model.name)
     hasher, usage, outcome = hashlib.sha256(), dict[str, int](), "none"
 
@@ -112,7 +113,7 @@ async def stream(
 
     try:
         try:
-            generated = with_heartbeats(generate(form.operation, request), quiet)
+            generated = with_heartbeats(generate(operation, request), quiet)
             async with contextlib.aclosing(paced(generated, workload.pacing.flush_ms)) as ticks:
                 async for chunks in ticks:
                     if data := b"".join(map(told, chunks)):

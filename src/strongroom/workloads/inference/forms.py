@@ -14,7 +14,7 @@ from typing import Any, Protocol
 
 from strongroom.engines import steering
 from strongroom.errors import StrongroomError
-from strongroom.workloads.inference import chat, faults, messages, requests, responses
+from strongroom.workloads.inference import chat, faults, messages, requests, responses, tokens
 
 BROKEN = 500
 """The status that an answer which broke off would have had."""
@@ -48,17 +48,22 @@ class Events(Protocol):
 class Form:
     """One path of the API.
 
-    `operation` is the engine's; `translate` makes its request and raises `UsageError`; `render` makes a whole answer of the
-    engine's, given the request and the model's name; `events` is None where nothing is streamed; `fault` makes an error's body
-    for a status; `ping` is the event that says nothing.
+    `operation` is the engine's, or says which it is for a request; `translate` makes the engine's request and raises `UsageError`;
+    `render` makes a whole answer of the engine's, given the request and the model's name; `events` is None where nothing is
+    streamed; `fault` makes an error's body for a status; `ping` is the event that says nothing.
     """
 
-    operation: str
+    operation: str | Callable[[dict[str, Any]], str]
     translate: Callable[[dict[str, Any]], dict[str, Any]]
     render: Callable[[bytes, dict[str, Any], str], bytes]
     events: Callable[[dict[str, Any], str], Events] | None
     fault: Callable[[StrongroomError, int], bytes] = faults.openai
     ping: bytes = b": ping\n\n"
+
+    def told(self, asked: dict[str, Any]) -> tuple[str, dict[str, Any]]:
+        """The engine's operation and its request. Raises `UsageError`."""
+        request = self.translate(asked)
+        return (self.operation if isinstance(self.operation, str) else self.operation(asked)), request
 
 
 class _AsTheyAre:
@@ -129,6 +134,7 @@ FORMS: Mapping[str, Form] = {
     "/v1/responses/input_tokens": Form(
         "chat.completions", _counting(responses.translate), _count({"object": "response.input_tokens"}), None
     ),
+    "/v1/tokenize": Form(tokens.operation, _counting(tokens.translate), tokens.render, None),
     "/v1/messages": Form(
         "chat.completions",
         messages.translate,
