@@ -1,8 +1,9 @@
 """A gateway's HTTP API as one table, and the OpenAPI 3.1 description that is made of it.
 
 Knows: for each method and path what goes in, what comes out, and whether it is taken only sealed. Does not know: who answers (`gateway`);
-a test holds the table against its routes. `docs/generate.py` writes the description to docs/reference/openapi. Not covered: members that
-are the engine's to judge (OpenAI's own forms go to it as they are), and the seal itself (docs/reference/channel-v2.md).
+a test holds the table against its routes, and against the shelf before them (`shelf`). `docs/generate.py` writes the description to
+docs/reference/openapi. Not covered: members that are the engine's to judge (OpenAI's own forms go to it as they are), and the seal itself
+(docs/reference/channel-v2.md).
 """
 
 from __future__ import annotations
@@ -11,7 +12,9 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
+from strongroom.receipts.receipt import SealedReceipt
 from strongroom.records import schema
+from strongroom.records.fetched import RECEIPT_KEY_FIELD, RECEIPTS_PATH
 from strongroom.records.session import EVIDENCE_PATH, EvidenceRequest
 from strongroom.workloads.inference.forms import FORMS
 
@@ -76,6 +79,7 @@ OPERATIONS: Sequence[Operation] = (
     Operation("GET", "/healthz", "whether the worker takes work"),
     Operation("GET", "/v1/models", "what is served"),
     Operation("GET", "/v1/models/{name}", "one of these"),
+    Operation("GET", RECEIPTS_PATH, "the receipt of an earlier request, for whoever knows its key", sealed=True),
     Operation("POST", EVIDENCE_PATH, "the worker's proof, for the asker's own nonce"),
     _asked("/v1/chat/completions", "a chat's next message (OpenAI)", _CHAT, "messages"),
     _asked("/v1/completions", "how a text goes on (OpenAI)", _COMPLETION, "prompt"),
@@ -104,13 +108,18 @@ def description() -> dict[str, Any]:
         },
         "paths": paths,
         "components": {
-            "schemas": {"OpenAIError": _OPENAI, "AnthropicError": _ANTHROPIC, "EvidenceRequest": _evidence()}
+            "schemas": {
+                "OpenAIError": _OPENAI,
+                "AnthropicError": _ANTHROPIC,
+                "EvidenceRequest": _record(EvidenceRequest),
+                "SealedReceipt": _record(SealedReceipt),
+            }
         },
     }
 
 
-def _evidence() -> dict[str, Any]:
-    found = schema.schema(EvidenceRequest)
+def _record(of: type) -> dict[str, Any]:
+    found = schema.schema(of)
     return {name: value for name, value in found.items() if name not in {"$schema", "$id", "title"}}
 
 
@@ -118,19 +127,29 @@ def _operation(operation: Operation) -> dict[str, Any]:
     found: dict[str, Any] = {"summary": operation.name, "x-strongroom-sealed": operation.sealed}
     if "{name}" in operation.path:
         found["parameters"] = [{"name": "name", "in": "path", "required": True, "schema": {"type": "string"}}]
+    if operation.path == RECEIPTS_PATH:
+        found["parameters"] = [_RECEIPT_KEY]
     if operation.method == "POST":
         found["requestBody"] = {"required": True, "content": {JSON: {"schema": _body(operation)}}}
     kinds = [JSON, EVENTS] if operation.streams else [JSON]
     found["responses"] = {
-        "200": {"description": "yes", "content": {kind: dict(_GIVEN[kind]) for kind in kinds}},
+        "200": {"description": "yes", "content": {kind: _given(operation, kind) for kind in kinds}},
         **{str(status): _refusal(operation, meaning) for status, meaning in _refusals(operation).items()},
     }
     return found
 
 
+def _given(operation: Operation, kind: str) -> dict[str, Any]:
+    return {"schema": _ref("SealedReceipt")} if operation.path == RECEIPTS_PATH else dict(_GIVEN[kind])
+
+
+def _ref(name: str) -> dict[str, str]:
+    return {"$ref": f"#/components/schemas/{name}"}
+
+
 def _body(operation: Operation) -> dict[str, Any]:
     if operation.path == EVIDENCE_PATH:
-        return {"$ref": "#/components/schemas/EvidenceRequest"}
+        return _ref("EvidenceRequest")
     return {
         "type": "object",
         "properties": {"model": {}, **operation.members},
@@ -140,6 +159,8 @@ def _body(operation: Operation) -> dict[str, Any]:
 
 
 def _refusals(operation: Operation) -> dict[int, str]:
+    if operation.path == RECEIPTS_PATH:
+        return {403: "receipts are given only sealed, headers and all", 404: "no receipt under this key, or no longer"}
     if operation.sealed:
         return {**REFUSALS, 404: "no such model", 422: "the engine would not do this", 429: "too much at once"}
     if operation.path == EVIDENCE_PATH:
@@ -153,9 +174,16 @@ def _refusals(operation: Operation) -> dict[int, str]:
 
 def _refusal(operation: Operation, meaning: str) -> dict[str, Any]:
     name = "AnthropicError" if operation.path.startswith("/v1/messages") else "OpenAIError"
-    return {"description": meaning, "content": {JSON: {"schema": {"$ref": f"#/components/schemas/{name}"}}}}
+    return {"description": meaning, "content": {JSON: {"schema": _ref(name)}}}
 
 
+_RECEIPT_KEY: Schema = {
+    "name": RECEIPT_KEY_FIELD,
+    "in": "header",
+    "required": True,
+    "description": "As in the request whose receipt it is; inside the seal.",
+    "schema": {"type": "string", "pattern": "^[0-9a-f]{64}$"},
+}
 _OPENAI: Schema = {
     "type": "object",
     "description": "What went wrong, in OpenAI's form.",

@@ -3,6 +3,8 @@
 import asyncio
 import time
 
+import httpx2
+import jsonschema
 import pytest
 import schemathesis
 import schemathesis.specs.openapi.schemas  # what it would import later, while other threads run
@@ -14,6 +16,7 @@ from talking import TalkingEngine
 
 from strongroom.bench.gateway import _session
 from strongroom.channel import exchange_v2, v2
+from strongroom.records.fetched import RECEIPT_KEY_FIELD, RECEIPTS_PATH
 from strongroom.services.gateway import Gateway
 from strongroom.services.gateway_openapi import OPERATIONS, description
 from strongroom.worker.keys import WorkerKeys
@@ -78,7 +81,8 @@ class Worker:
 
 
 def test_every_route_is_described_and_nothing_else():
-    routes = {
+    shelf = {("GET", RECEIPTS_PATH)}  # a layer before the routes; below it is asked like them
+    routes = shelf | {
         (method, route.path.replace("{name:path}", "{name}"))
         for route in Worker().gateway.routes
         if isinstance(route, Route)
@@ -89,6 +93,27 @@ def test_every_route_is_described_and_nothing_else():
         "say it in services/gateway_openapi.py"
     )
     assert len(OPERATIONS) == len(routes)
+
+
+def test_a_receipt_is_described_as_it_is_given(worker):
+    key = {RECEIPT_KEY_FIELD: "ab" * 32}
+    transport = httpx2.ASGITransport(app=worker.app)
+
+    async def story() -> list[httpx2.Response]:
+        async with httpx2.AsyncClient(transport=transport, base_url="http://worker") as http:
+            before = await http.get(RECEIPTS_PATH, headers=key)
+            await http.post("/v1/completions", json={"prompt": "x"}, headers=key)
+            return [before, await http.get(RECEIPTS_PATH, headers=key)]
+
+    answers = asyncio.run(story())
+    described = description()
+    schemas = described["components"]["schemas"]
+    responses = described["paths"][RECEIPTS_PATH]["get"]["responses"]
+    assert [answer.status_code for answer in answers] == [404, 200]
+    for answer in answers:
+        content = responses[str(answer.status_code)]["content"][answer.headers["content-type"]]
+        _, _, name = content["schema"]["$ref"].rpartition("/")
+        jsonschema.validate(answer.json(), schemas[name])
 
 
 def every(operations):
