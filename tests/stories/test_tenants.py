@@ -84,6 +84,7 @@ class House:
         )
         for name in ("policy", *(f"{owner}-policy" for owner in owners)):
             place.admin.put_policy(sign_policy(replace(self.policy, id=name), place.owner))
+        self.adapters = adapters
         self.inputs = [place.opener(tag) for tag in ("model", *owners)]
 
     def within(self, app: Any) -> Door:
@@ -131,6 +132,8 @@ def test_each_tenant_gets_its_own_adapter_and_cache_and_the_receipt_says_whose(h
     named = {client.last_receipt.receipt.namespace for client in (acme, zeta)}
     assert len(named) == 2
     assert None not in named
+    applied = [verify_document(client.last_receipt).adapter for client in (acme, zeta)]
+    assert applied == house.adapters
     receipt = verify_document(acme.last_receipt)
     assert receipt.cache is not None
     lied = replace(

@@ -65,6 +65,7 @@ def verify_receipt(
                 ("workload", receipt.workload),
                 ("artifacts", ", ".join(receipt.artifacts)),
                 ("answered by", receipt.model or "none of them alone"),
+                *([("with adapter", receipt.adapter)] if receipt.adapter else []),
                 ("usage", ", ".join(f"{name} {count}" for name, count in receipt.usage.items()) or "none"),
                 ("released", f"log entry {document.release.proof.index}, lease {receipt.lease_id}"),
                 ("checks", f"{len(checked.verdict.checks)} passed"),

@@ -22,7 +22,7 @@ class Receipt:
 
     `cache` commits in the same way to the namespace of the prefix cache that the answer could draw on; None: no cache was used.
     `outcome` is `complete`, `cut` or `failed`; `chain` the head of the lease's chain of verdict tokens; `usage` counts;
-    `model` is the one of the artifacts that answered, or None where no single one did.
+    `model` is the one of the artifacts that answered, or None where no single one did; `adapter` the one that was applied to it, if any.
     """
 
     TYPE: ClassVar[str] = "strongroom/receipt/v1"
@@ -42,10 +42,13 @@ class Receipt:
     time: int
     cache: bytes | None = None
     model: Digest | None = None
+    adapter: Digest | None = None
 
     def __post_init__(self) -> None:
         if self.model is not None and self.model not in self.artifacts:
             raise ValueError("a receipt whose model is none of its artifacts")
+        if self.adapter is not None and self.adapter not in self.artifacts:
+            raise ValueError("a receipt whose adapter is none of its artifacts")
 
     @property
     def digest(self) -> Digest:

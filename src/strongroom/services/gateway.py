@@ -36,6 +36,7 @@ from strongroom.services.tenancy.caller import SCOPE as CALLER
 from strongroom.services.tenancy.caller import Caller
 from strongroom.worker.workload import Session
 from strongroom.workloads.inference import answers, requests
+from strongroom.workloads.inference.adapters import AdapterUnreadable
 from strongroom.workloads.inference.forms import FORMS, form_of
 from strongroom.workloads.inference.queue import ComeBack
 from strongroom.workloads.inference.workload import Front, InferenceWorkload, NoSuchModel
@@ -138,12 +139,14 @@ class Gateway:
             return self._workload.generate(model, asked.get("model"), operation, translated, whose)
 
         generating = generate if caller is None else caller.through(generate)
+        place = caller.steering.adapter if caller is not None else None
+        applied = model.beside.applied(form.engine_operation(asked), place)
         told = self._workload, self._session, model, form, asked, body, generating
         namespace = caller.namespace if caller is not None else None
         if requests.streams(asked):
-            events = answers.stream(*told, namespace=namespace)
-            return _Begun(await _first(events), events, media_type="text/event-stream")
-        answer = await answers.whole(*told, namespace=namespace)
+            events = await self._begin(answers.stream(*told, namespace=namespace, adapter=applied))
+            return StreamingResponse(events, media_type="text/event-stream")
+        answer = await answers.whole(*told, namespace=namespace, adapter=applied)
         return Response(answer, media_type="application/json")
 
 
@@ -209,7 +212,9 @@ async def _refusal(request: Request, error: Exception) -> Response:
         raise error
     if isinstance(error, ComeBack):
         return _told(request, error, error.status, retry_after=str(error.retry_after))
-    return _told(request, error, error.status if isinstance(error, RequestRejected | NoSuchModel) else status_of(error))
+    if isinstance(error, RequestRejected | NoSuchModel | AdapterUnreadable):
+        return _told(request, error, error.status)
+    return _told(request, error, status_of(error))
 
 
 async def _nothing_there(request: Request, error: Exception) -> Response:

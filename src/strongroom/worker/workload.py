@@ -90,11 +90,12 @@ class Session:
         outcome: str,
         namespace: bytes | None = None,
         model: Digest | None = None,
+        adapter: Digest | None = None,
     ) -> SealedReceipt:
         """Sign what was done. The salt is fresh and travels only inside the sealed answer.
 
         `namespace` (32 bytes) names the part of a prefix cache that the answer could draw on, None where there is none; `model`
-        is the artifact that answered.
+        is the artifact that answered, and `adapter` the one that was applied to it for this request.
         """
         salt = secrets.token_bytes(SALT_BYTES)
         self.sequence += 1
@@ -115,6 +116,7 @@ class Session:
             time=self.clock(),
             cache=None if namespace is None else commitment(salt, "cache", namespace),
             model=model,
+            adapter=adapter,
         )
         self.leaves.append(receipt.digest)
         sealed = SealedReceipt(Issuer(self.keys.receipt).issue(receipt), salt, namespace)

@@ -17,6 +17,7 @@ from strongroom.channel.pacing import paced
 from strongroom.engines.port import RequestRejected
 from strongroom.errors import EngineUnavailable, StrongroomError, UsageError
 from strongroom.records import codec
+from strongroom.records.digest import Digest
 from strongroom.worker.workload import Session, sha256
 from strongroom.workloads.inference.forms import BROKEN, Form
 from strongroom.workloads.inference.heartbeat import QUIET_SECONDS, with_heartbeats
@@ -39,10 +40,11 @@ async def whole(
     generate: Generate,
     *,
     namespace: bytes | None = None,
+    adapter: Digest | None = None,
 ) -> bytes:
     """One JSON document of `model` with its receipt inside. Raises what the engine raised; then there is no answer to commit to.
 
-    `namespace` as in `Session.receipt`.
+    `namespace` and `adapter` as in `Session.receipt`.
     """
     operation, request = form.told(asked)
     chunks = [chunk async for chunk in generate(operation, request)]
@@ -57,6 +59,7 @@ async def whole(
         outcome="complete",
         namespace=namespace,
         model=model.artifact,
+        adapter=adapter,
     )
     return padding.pad_json(completion.append_to_json(answer, codec.encode(receipt)), workload.pacing.bucket)
 
@@ -72,6 +75,7 @@ async def stream(
     *,
     quiet: float = QUIET_SECONDS,
     namespace: bytes | None = None,
+    adapter: Digest | None = None,
 ) -> AsyncGenerator[bytes]:
     """Events, each padded so that its length tells nothing, then the form's own end, then the receipt.
 
@@ -108,6 +112,7 @@ async def stream(
             outcome=outcome,
             namespace=namespace,
             model=model.artifact,
+            adapter=adapter,
         )
         return padding.pad_event(completion.sse_trailer(codec.encode(sealed)), workload.pacing.bucket)
 

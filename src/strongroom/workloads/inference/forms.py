@@ -62,8 +62,11 @@ class Form:
 
     def told(self, asked: dict[str, Any]) -> tuple[str, dict[str, Any]]:
         """The engine's operation and its request. Raises `UsageError`."""
-        request = self.translate(asked)
-        return (self.operation if isinstance(self.operation, str) else self.operation(asked)), request
+        return self.engine_operation(asked), self.translate(asked)
+
+    def engine_operation(self, asked: dict[str, Any]) -> str:
+        """The engine's operation alone."""
+        return self.operation if isinstance(self.operation, str) else self.operation(asked)
 
 
 class _AsTheyAre:

@@ -24,6 +24,7 @@ from strongroom.engines.measures import Measures
 from strongroom.errors import EngineUnavailable, StrongroomError
 from strongroom.records.digest import Digest
 from strongroom.sealed.open import OpenedArtifact
+from strongroom.workloads.inference.adapters import Adapters
 from strongroom.workloads.inference.queue import ComeBack, Line
 from strongroom.workloads.inference.weights import Keep, Weights
 
@@ -96,6 +97,7 @@ class Model:
         self.settings, self.adapters, self.whole = settings, tuple(adapters), whole
         self.line = Line(slots, queue, clock)
         self.artifact: Digest | None = None
+        self.beside = Adapters()
         self.lost = asyncio.Event()
         self.users, self.used = 0, 0.0
         self._make, self._restarts, self._told, self._clock = make, restarts, told, clock
@@ -155,7 +157,7 @@ class Model:
 
         The engine's confinement. Raises what opening and loading raise.
         """
-        self.artifact = artifact.digest
+        self.artifact, self.beside = artifact.digest, Adapters([each.digest for each, _ in beside])
         await asyncio.to_thread(self._weights.take, artifact, paths, beside)
         return None if self._weights.keep is Keep.SEALED else await self.bring_up()
 
@@ -166,7 +168,7 @@ class Model:
             engine = self._engine if self._engine is not None else await asyncio.to_thread(self._spawned)
             self._engine = engine
             files = await asyncio.to_thread(self._weights.files)
-            confinement = await _load(engine, files, self.settings, self._weights.beside())
+            engine, confinement = await self._loaded(engine, files)
             self._unless_wiped()
         except BaseException:
             self._let_go()
@@ -177,6 +179,32 @@ class Model:
         if self._crashes or self._weights.keep is Keep.SEALED:  # the first of all is told with the worker's own state
             self._told(f"{self.name}: in memory after {self._clock() - began:.1f} s")
         return confinement
+
+    async def _loaded(self, engine: Engine, files: Mapping[str, int]) -> tuple[Engine, Measures]:
+        """The engine that has the model and each adapter that can be read. Raises as `bring_up`."""
+        beside = self.beside.readable(self._weights.beside())
+        try:
+            return engine, await _load(engine, files, self.settings, list(beside.values()))
+        except EngineUnavailable:
+            if not beside:
+                raise
+        alone = await self._try(files, [])  # or it is the model's own fault
+        broken = set(beside) if len(beside) == 1 else set()
+        for place, adapter in beside.items() if len(beside) > 1 else ():
+            try:
+                await self._try(files, [adapter])
+            except EngineUnavailable:
+                broken.add(place)
+        self.beside.broken |= broken
+        good = self.beside.readable(self._weights.beside())
+        return await self._try(files, list(good.values())) if len(beside) > 1 else alone
+
+    async def _try(self, files: Mapping[str, int], beside: Sequence[int]) -> tuple[Engine, Measures]:
+        """Another engine with these adapters; the one before is ended."""
+        self._let_go()
+        self._unless_wiped()
+        engine = self._engine = await asyncio.to_thread(self._spawned)
+        return engine, await _load(engine, files, self.settings, beside)
 
     def attach(self, engine: Engine) -> None:
         """This engine has the model in memory."""
@@ -200,8 +228,9 @@ class Model:
             raise Restarting("the engine crashed and starts again", retry_after=max(1, math.ceil(left)))
         self.line.check(whose)
 
-    def generate(self, operation: str, request: Mapping[str, Any]) -> AsyncGenerator[bytes]:
-        """What `engines.port.Generator.generate` says. Raises `Restarting`, at once, while there is no engine."""
+    async def generate(self, operation: str, request: Mapping[str, Any]) -> AsyncGenerator[bytes]:
+        """See `engines.port.Generator.generate`. Raises `Restarting` while there is no engine, and `AdapterUnreadable`."""
+        request = self.beside.placed(operation, request)
         self.check_engine()
         engine = self._engine
         if engine is None or not self._up:

@@ -183,7 +183,10 @@ class InferenceWorkload:
         if confinement is None:
             return ""
         missing = "; ".join(f"{name}: {reason}" for name, reason in confinement.missing.items())
-        beside = f" with {len(adapters)} adapters" if adapters else ""
+        broken = sorted(model.beside.broken)
+        beside = f" with {len(adapters) - len(broken)} adapters" if adapters else ""
+        if broken:
+            beside += f", without those that it cannot read (by place: {', '.join(str(1 + place) for place in broken)})"
         return f"the model is in memory{beside}, its engine confined{f', but for {missing}' if missing else ''}"
 
     async def run(self, session: Session) -> None:
