@@ -1,16 +1,19 @@
 """The worker as an oblivious gateway, driven as a server drives it; and our client's end against it, over a wire to tamper with."""
 
 import asyncio
+import inspect
 import json
 import logging
+from pathlib import Path
 from typing import Any
 
+import httpx
 import httpx2
 import pytest
 
-from strongroom.channel import bhttp, ohttp
+from strongroom.channel import bhttp, ohttp, relayed, relayed_httpx
 from strongroom.channel.ohttp_server import OhttpMiddleware
-from strongroom.channel.relayed import AsyncRelayedTransport, Relay, RelayedTransport
+from strongroom.channel.relayed import Relay
 from strongroom.channel.replay import UsedEncapsulations
 from strongroom.channel.server import SEALED, SEALED_FIELDS
 from strongroom.errors import (
@@ -178,22 +181,25 @@ def test_an_application_that_fails_is_answered_sealed_or_broken_off_and_its_word
 # Our client against it
 
 
-@pytest.fixture(params=["sync", "async"])
+@pytest.fixture(params=["sync", "async", "sync httpx", "async httpx"])
 def ask(request: Any, gateway: Any) -> Any:
-    """Ask over the relayed transport of either kind: the response, read to its end."""
+    """Ask over the relayed transport of either kind, for either library: the response, read to its end."""
+    kind, _, other = request.param.partition(" ")
+    library, adapter = (httpx, relayed_httpx) if other else (httpx2, relayed)
     exchanges: list[Any] = []
 
     def asking(
         method: str, path: str, *, public: bytes = gateway.public, check: Any = exchanges.append, **options: Any
     ) -> Any:
         relay = Relay("http://relay.example/", public, check)
-        if request.param == "sync":
-            with httpx2.Client(transport=RelayedTransport(gateway.transport(httpx2), relay)) as http:
+        if kind == "sync":
+            transport = adapter.RelayedTransport(gateway.transport(library), relay)
+            with library.Client(transport=transport) as http:
                 return http.request(method, "https://worker.example:8443" + path, **options)
 
         async def run() -> Any:
-            transport = AsyncRelayedTransport(gateway.async_transport(httpx2), relay)
-            async with httpx2.AsyncClient(transport=transport) as http:
+            transport = adapter.AsyncRelayedTransport(gateway.async_transport(library), relay)
+            async with library.AsyncClient(transport=transport) as http:
                 return await http.request(method, "https://worker.example:8443" + path, **options)
 
         return asyncio.run(run())
@@ -218,6 +224,12 @@ def test_a_client_asks_through_a_relay_and_only_what_the_worker_needs_goes_insid
     outer = {name.lower(): value for name, value in wire.headers}
     assert outer[b"host"] == b"relay.example"
     assert not {b"authorization", b"cookie", b"user-agent", b"strongroom-credit"} & set(outer)
+
+
+def test_the_adapter_for_httpx_is_the_same_code_under_another_name():
+    ours, theirs = (Path(inspect.getfile(module)).read_text() for module in (relayed, relayed_httpx))
+    start = "from __future__"
+    assert theirs[theirs.index(start) :] == ours[ours.index(start) :].replace("httpx2", "httpx")
 
 
 def test_streams_errors_and_requests_without_a_body_come_back_as_they_are(gateway, ask):

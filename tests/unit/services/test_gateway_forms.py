@@ -12,6 +12,7 @@ import pytest
 from talking import CALLS, VECTOR, TalkingEngine
 from world import WORDS, World, world
 
+from strongroom.channel import relayed_httpx
 from strongroom.channel.client import SealedTransport
 from strongroom.channel.httpx_adapter import SealedTransport as HttpxTransport
 from strongroom.client.client import AsyncClient
@@ -19,6 +20,7 @@ from strongroom.errors import ReceiptInvalid, StreamTruncated
 from strongroom.receipts.receipt import SealedReceipt, verify_document
 from strongroom.records import codec
 from strongroom.services.proxy import Proxy
+from strongroom.services.relay import Relay
 from strongroom.services.server import BackgroundServer
 from strongroom.workloads.inference import answers
 from strongroom.workloads.inference.forms import FORMS
@@ -283,6 +285,20 @@ def test_an_openai_client_over_httpx(client, served):
         talk = openai.OpenAI(base_url=served.url + "/v1", api_key="none", http_client=http)
         assert talk.responses.create(**MODEL, input="x").output_text == TEXT
         events = list(talk.responses.create(**MODEL, input="x", stream=True))
+    assert events[-1].type == "response.completed"
+    assert [outcome(exchange) for exchange in exchanges] == ["complete"] * 2
+
+
+def test_an_openai_client_over_httpx_and_a_relay(client, served):
+    exchanges: list[object] = []
+    keyset = client.verify().keyset
+    with BackgroundServer(Relay(served.url).app) as relay:
+        way = relayed_httpx.Relay(relay.url, keyset.channel, exchanges.append)
+        with httpx.Client(transport=relayed_httpx.RelayedTransport(httpx.HTTPTransport(), way)) as http:
+            talk = openai.OpenAI(base_url="http://worker.invalid/v1", api_key="none", http_client=http)
+            assert talk.responses.create(**MODEL, input="x").output_text == TEXT
+            events = list(talk.responses.create(**MODEL, input="x", stream=True))
+            assert [model.id for model in talk.models.list()] == ["echo"]
     assert events[-1].type == "response.completed"
     assert [outcome(exchange) for exchange in exchanges] == ["complete"] * 2
 
