@@ -33,6 +33,7 @@ from strongroom.channel.server import (
     Application,
     Message,
     Receive,
+    Replay,
     Scope,
     Send,
 )
@@ -125,7 +126,7 @@ class OhttpMiddleware:
             await answer.problem(400, "the inner request is malformed", MalformedMessage.code)
             return
         try:
-            await self._inner(_inner_scope(scope, request), _Once(request.content, receive), answer)
+            await self._inner(_inner_scope(scope, request), Replay(request.content, receive), answer)
         except Exception as error:  # noqa: BLE001 (whatever it says may be plaintext, and must not reach a log)
             log("application-failed", wire="ohttp", kind=type(error).__name__)
             await answer.fail()
@@ -222,21 +223,6 @@ class _Whole(_Sealed):
     async def problem(self, status: int, title: str, code: str) -> None:
         self._held.clear()
         await super().problem(status, title, code)
-
-
-class _Once:
-    """An ASGI `receive` that gives the content once, then whatever the server has to say (a disconnection)."""
-
-    def __init__(self, content: bytes, receive: Receive) -> None:
-        self._content: bytes | None = content
-        self._receive = receive
-
-    async def __call__(self) -> Message:
-        if self._content is None:
-            return await self._receive()
-        message = {"type": "http.request", "body": self._content, "more_body": False}
-        self._content = None
-        return message
 
 
 def _inner_scope(scope: Scope, request: bhttp.Request) -> Scope:

@@ -11,13 +11,11 @@ Not covered: bastions, reading a witness's state over HTTP, limits by sender.
 
 from __future__ import annotations
 
-import contextlib
 import logging
 import os
 import sqlite3
-import threading
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -35,13 +33,17 @@ from strongroom.errors import FileUnreadable, LogInvalid, StoreUnavailable, Unre
 from strongroom.receipts.cosignature import Witness, cosign
 from strongroom.receipts.note import Checkpoint, is_key_name, open_checkpoint
 from strongroom.receipts.witness import MAX_BODY_BYTES, SIZE_TYPE, Submission, parse_submission
+from strongroom.services.database import Database
 from strongroom.services.problems import HANDLERS, Defects, Oversize, read_body
 
 log = logging.getLogger("strongroom.witness")
 
 APPLICATION_ID = 0x53747277
 SCHEMA_VERSION = 1
-BUSY_SECONDS = 5.0
+_SCHEMA = (
+    "CREATE TABLE seen (origin TEXT PRIMARY KEY, size INTEGER NOT NULL, root BLOB NOT NULL, checkpoint TEXT NOT NULL) STRICT",
+    "CREATE TABLE forks (origin TEXT PRIMARY KEY, checkpoint TEXT NOT NULL) STRICT",
+)
 PLAIN = "text/plain; charset=utf-8"
 DATABASE, KEY = "witness.db", "witness.pem"
 MAX_KEY_BYTES = 16 * 1024
@@ -64,33 +66,12 @@ class Seen:
     root: bytes
 
 
-class WitnessStore:
-    """The newest checkpoint of each log in the file `path`, made with mode 0600. Raises `StoreUnavailable`."""
+class WitnessStore(Database):
+    """The newest checkpoint of each log in the file `path`. Raises `StoreUnavailable`."""
 
     def __init__(self, path: Path) -> None:
-        self._lock = threading.Lock()
-        with _translated():
-            os.close(os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600))
-            self._connection = sqlite3.connect(
-                path, timeout=BUSY_SECONDS, isolation_level=None, check_same_thread=False
-            )
-            try:
-                self._open()
-            except BaseException:
-                self._connection.close()
-                raise
-
-    @contextlib.contextmanager
-    def transaction(self) -> Iterator[sqlite3.Connection]:
-        """One writer at a time, also among processes; durable when it ends, undone when it raises."""
-        with _translated(), self._lock:
-            self._connection.execute("BEGIN IMMEDIATE")
-            try:
-                yield self._connection
-            except BaseException:
-                self._connection.execute("ROLLBACK")
-                raise
-            self._connection.execute("COMMIT")
+        remedy = "Restore its newest state; a witness must not start from an older one."
+        super().__init__(path, APPLICATION_ID, SCHEMA_VERSION, _SCHEMA, journal="DELETE", checked=True, remedy=remedy)
 
     def empty(self) -> bool:
         """Whether no checkpoint of any log was ever cosigned."""
@@ -101,33 +82,6 @@ class WitnessStore:
         """Of each log that was caught, the first signed checkpoint that contradicts one cosigned before."""
         with self.transaction() as connection:
             return tuple(row[0] for row in connection.execute("SELECT checkpoint FROM forks ORDER BY origin"))
-
-    def close(self) -> None:
-        """Close the file, once whoever writes is done; later transactions raise `StoreUnavailable`."""
-        with self._lock:
-            self._connection.close()
-
-    def _open(self) -> None:
-        for pragma in ("journal_mode = DELETE", "synchronous = EXTRA", "trusted_schema = OFF"):
-            self._connection.execute(f"PRAGMA {pragma}")
-        with self.transaction() as connection:
-            application, version = (
-                connection.execute(f"PRAGMA {name}").fetchone()[0] for name in ("application_id", "user_version")
-            )
-            if (application, version) == (0, 0) and connection.execute(
-                "SELECT 1 FROM sqlite_schema"
-            ).fetchone() is None:
-                connection.execute(
-                    "CREATE TABLE seen (origin TEXT PRIMARY KEY, size INTEGER NOT NULL, root BLOB NOT NULL,"
-                    " checkpoint TEXT NOT NULL) STRICT"
-                )
-                connection.execute("CREATE TABLE forks (origin TEXT PRIMARY KEY, checkpoint TEXT NOT NULL) STRICT")
-                connection.execute(f"PRAGMA application_id = {APPLICATION_ID}")
-                connection.execute(f"PRAGMA user_version = {SCHEMA_VERSION}")
-            elif (application, version) != (APPLICATION_ID, SCHEMA_VERSION):
-                raise _not_ours("this file is not a witness's, or of another version")
-            elif connection.execute("PRAGMA quick_check").fetchone() != ("ok",):
-                raise _not_ours("the witness's file is corrupt")
 
 
 class WitnessService:
@@ -262,17 +216,3 @@ def _load_key(path: Path) -> Ed25519PrivateKey:
     if not isinstance(key, Ed25519PrivateKey):
         raise FileUnreadable("a witness signs with an Ed25519 key", detail=str(path))
     return key
-
-
-def _not_ours(sentence: str) -> StoreUnavailable:
-    return StoreUnavailable(sentence, remedy="Restore its newest state; a witness must not start from an older one.")
-
-
-@contextlib.contextmanager
-def _translated() -> Iterator[None]:
-    """Errors of the database as ours."""
-    try:
-        yield
-    except sqlite3.Error as error:
-        code = getattr(error, "sqlite_errorname", type(error).__name__)
-        raise _not_ours(f"the witness's file does not answer ({code})") from None

@@ -39,7 +39,7 @@ from strongroom.errors import (
 from strongroom.records import codec
 from strongroom.records.codec import b64encode
 from strongroom.records.credit import CREDITS_PATH, KEY_PATH, MAX_AT_ONCE, CreditAnswer, CreditKey, CreditRequest
-from strongroom.services.credits.spent import Database
+from strongroom.services.database import Database
 from strongroom.services.problems import HANDLERS, Defects, answer, problem, read_body
 
 APPLICATION_ID = 0x53747269

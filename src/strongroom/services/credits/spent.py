@@ -8,19 +8,14 @@ once more; several workers that take the same issuer's credits share one file, o
 
 from __future__ import annotations
 
-import contextlib
-import os
-import sqlite3
 import threading
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Protocol
 
-from strongroom.errors import StoreUnavailable
+from strongroom.services.database import Database
 
 APPLICATION_ID = 0x53747273
 SCHEMA_VERSION = 1
-BUSY_SECONDS = 5.0
 
 
 class Spent(Protocol):
@@ -71,63 +66,3 @@ class SpentInFile:
 
     def close(self) -> None:
         self._database.close()
-
-
-class Database:
-    """A SQLite file of our own, made with mode 0600, whose transactions are durable. Raises `StoreUnavailable`."""
-
-    def __init__(self, path: Path, application: int, version: int, schema: list[str]) -> None:
-        self._lock = threading.Lock()
-        with _translated():
-            try:
-                os.close(os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600))
-            except OSError as error:
-                raise StoreUnavailable(f"{path.name} cannot be used: {error.strerror}") from None
-            self._connection = sqlite3.connect(
-                path, timeout=BUSY_SECONDS, isolation_level=None, check_same_thread=False
-            )
-            try:
-                for pragma in ("journal_mode = WAL", "synchronous = FULL", "trusted_schema = OFF"):
-                    self._connection.execute(f"PRAGMA {pragma}")
-                self._prepare(application, version, schema)
-            except BaseException:
-                self._connection.close()
-                raise
-
-    @contextlib.contextmanager
-    def transaction(self) -> Iterator[sqlite3.Connection]:
-        """One writer at a time, also among processes; durable when it ends, undone when it raises."""
-        with _translated(), self._lock:
-            self._connection.execute("BEGIN IMMEDIATE")
-            try:
-                yield self._connection
-            except BaseException:
-                self._connection.execute("ROLLBACK")
-                raise
-            self._connection.execute("COMMIT")
-
-    def close(self) -> None:
-        with self._lock:
-            self._connection.close()
-
-    def _prepare(self, application: int, version: int, schema: list[str]) -> None:
-        with self.transaction() as connection:
-            found = tuple(
-                connection.execute(f"PRAGMA {name}").fetchone()[0] for name in ("application_id", "user_version")
-            )
-            if found == (0, 0) and connection.execute("SELECT 1 FROM sqlite_schema").fetchone() is None:
-                for statement in schema:
-                    connection.execute(statement)
-                connection.execute(f"PRAGMA application_id = {application}")
-                connection.execute(f"PRAGMA user_version = {version}")
-            elif found != (application, version):
-                raise StoreUnavailable("this file is of another program, or of another version")
-
-
-@contextlib.contextmanager
-def _translated() -> Iterator[None]:
-    try:
-        yield
-    except sqlite3.Error as error:
-        code = getattr(error, "sqlite_errorname", type(error).__name__)
-        raise StoreUnavailable(f"the database of credits does not answer ({code})") from None
