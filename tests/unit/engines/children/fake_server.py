@@ -9,6 +9,7 @@ import socket
 import subprocess
 import sys
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from multiprocessing.shared_memory import SharedMemory
 from pathlib import Path
 from typing import Any
 
@@ -31,8 +32,8 @@ class Handler(BaseHTTPRequestHandler):
             os._exit(3)
         elif prompt == "outside":
             self.say(200, {"said": outside()})
-        elif prompt == "inside":
-            self.say(200, {"said": inside()})
+        elif prompt == "share":
+            self.say(200, {"said": share()})
         elif asked.get("stream"):
             self.stream(asked, cut=prompt == "cut")
         else:
@@ -64,24 +65,17 @@ class Handler(BaseHTTPRequestHandler):
         self.wfile.write(body)
 
 
-def inside() -> dict[str, str]:
-    """What it has: shared memory, the size of its scratch, whether it may execute what it writes, devices."""
-    program = Path("/tmp/program")  # noqa: S108  # its own
-    program.write_bytes(Path("/bin/true").read_bytes())
-    program.chmod(0o700)
-    ran = "no"
-    with contextlib.suppress(OSError):
-        ran = "yes" if subprocess.run([program], check=False).returncode == 0 else "no"
-    with contextlib.suppress(OSError):
-        Path("/dev/shm/x").write_bytes(b"x")  # noqa: S108  # its own
-    scratch = os.statvfs("/tmp")  # noqa: S108  # its own
-    return {
-        "ran": ran,
-        "shared": "yes" if Path("/dev/shm/x").exists() else "no",  # noqa: S108  # its own
-        "scratch": str(scratch.f_blocks * scratch.f_frsize >> 20),
-        "devices": " ".join(sorted(os.listdir("/dev"))),  # noqa: PTH208
-        "sys": "yes" if Path("/sys/kernel").exists() else "no",
-    }
+def share() -> dict[str, Any]:
+    """Memory that another process of this server sees, and whether anything else is where such memory lies."""
+    memory = SharedMemory(create=True, size=4096)
+    try:
+        memory.buf[:5] = b"hello"
+        (file,) = Path("/dev/shm").iterdir()  # noqa: S108  # the server's own
+        seen = subprocess.run(["/usr/bin/cat", str(file)], capture_output=True, check=True, text=True).stdout
+        return {"seen": seen.rstrip("\0"), "alone": file.name == memory.name}
+    finally:
+        memory.close()
+        memory.unlink()
 
 
 def outside() -> dict[str, str]:
