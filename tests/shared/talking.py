@@ -14,6 +14,7 @@ USAGE = {"prompt_tokens": 5, "completion_tokens": 7, "total_tokens": 12, "prompt
 HEAD = {"id": "chatcmpl-Abc123", "created": 1_700_000_000, "model": "engine"}
 CALLS = [("call_a", "weather", ['{"city":', '"Paris"}']), ("call_b", "clock", ["{}"])]
 VECTOR = [0.5, -0.25, 1.0]
+TOKENS = {"count": 3, "max_model_len": 256, "tokens": [7, 1, 9]}
 
 
 def chunk(delta: Mapping[str, Any], finish: str | None = None) -> bytes:
@@ -70,6 +71,9 @@ class TalkingEngine(EchoEngine):
             data = [{"object": "embedding", "index": 0, "embedding": VECTOR}]
             usage = {"prompt_tokens": 2, "total_tokens": 2}
             yield json.dumps({"object": "list", "model": "engine", "data": data, "usage": usage}).encode()
+            return
+        if operation == "tokenize":
+            yield json.dumps({**TOKENS, "usage": {"prompt_tokens": 3}}).encode()
             return
         calls = "tools" in request
         if not request.get("stream"):

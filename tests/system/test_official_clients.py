@@ -143,6 +143,7 @@ def test_tokens_are_counted_as_the_answers_usage_counts_them(talk):
     said = talk.chat.completions.create(model="m", messages=SAY, max_tokens=1)
     counted = talk.post("/tokenize", body={"model": "m", "messages": SAY}, cast_to=object)
     assert counted["count"] == said.usage.prompt_tokens
+    assert (counted["max_model_len"], counted["tokens"]) == (SETTINGS["context"], None)
     counts = [
         talk.post("/tokenize", body={"model": "m", "prompt": text}, cast_to=object)["count"]
         for text in ("", "Hello", "Hello, wörld: 12345")

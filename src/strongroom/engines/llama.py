@@ -4,7 +4,7 @@ Knows: its parameters, what a request may ask, and how it reports errors. Does n
 Nothing of a request outlives it: no prompt cache between requests (the time an answer takes would tell one user what another
 asked), no cache in host memory, no slot files, no logs. With `cache_prompt = 1` a prefix is kept in its slot for the namespace that
 the worker names (`steering`), and found by no other (`slots`). Adapters are applied to the requests that the worker names alone.
-Not covered: adapters for embeddings; several models, and the numbers of tokens, which the library tells over its own listener alone.
+Not covered: adapters for embeddings; several models, and which tokens a text has, which the library tells over its own listener alone.
 A request is stopped at its next token: while a long prompt is read, and in an answer that is not streamed, there is none; the
 context's size bounds both.
 """
@@ -20,7 +20,7 @@ from typing import Any
 
 import xllamacpp
 
-from strongroom.engines import forced, steering
+from strongroom.engines import counting, forced, steering
 from strongroom.engines.child import Rejected, problem
 from strongroom.engines.slots import Slots
 from strongroom.errors import UsageError
@@ -57,6 +57,7 @@ _OPERATIONS = {
     "chat.completions": _SAMPLING | _TALK,
     "completions": _SAMPLING | {"prompt", "suffix"},
     "embeddings": frozenset({"input", "encoding_format"}),
+    counting.OPERATION: counting.MEMBERS,
 }
 _IGNORED = frozenset({"model", "user", "metadata", "store", "service_tier", "safety_identifier", "prompt_cache_key"})
 """What OpenAI's clients send for OpenAI's own bookkeeping."""
@@ -69,12 +70,13 @@ class LlamaAdapter:
 
     def __init__(self) -> None:
         self._server: xllamacpp.Server | None = None
-        self._embeddings, self._adapters = False, 0
+        self._embeddings, self._adapters, self._context = False, 0, 0
         self._slots: Slots | None = None
 
     def load(self, model: int, settings: Mapping[str, Any], scratch: str, adapters: Sequence[int] = ()) -> int:
         checked = check_settings(settings)
         self._embeddings, self._adapters = bool(checked["embeddings"]), len(adapters)
+        self._context = int(checked["context"])
         if checked["cache_prompt"]:
             self._slots = Slots(checked["slots"])
         self._server = xllamacpp.Server(parameters(model, checked, scratch, adapters))
@@ -89,10 +91,17 @@ class LlamaAdapter:
         if operation == "embeddings":
             emit(self._embed(server, checked))
             return
+        if operation == counting.OPERATION:
+            operation, checked = counting.reading(checked)
+            emit = self._counting(emit)
         if operation == "chat.completions" and forced.is_forced(checked):
             checked, emit = _forced(checked), forced.CallsOut(emit)
         with self._place(steered, checked) as place:
             self._say(server, operation, json.dumps({**checked, **place, **self._adapted(steered)}), emit)
+
+    def _counting(self, emit: Callable[[str], bool]) -> Callable[[str], bool]:
+        """`emit`, told the count in an answer and not the answer."""
+        return lambda text: emit(json.dumps(counting.counted(text, longest=self._context)))
 
     @contextlib.contextmanager
     def _place(self, steered: steering.Steering, request: Mapping[str, Any]) -> Iterator[dict[str, Any]]:

@@ -26,7 +26,9 @@ class Generator(Protocol):
     def generate(self, operation: str, request: Mapping[str, Any]) -> AsyncGenerator[bytes]:
         """Answer one request; any number may run at once.
 
-        `operation` is `chat.completions`, `completions` or `embeddings`; `request` is OpenAI's JSON object. Yields JSON texts (UTF-8): with
+        `operation` is `chat.completions`, `completions`, `embeddings` or `tokenize`; `request` is OpenAI's JSON object, to tokenize a
+        `prompt` or `messages` and `tools` alone, which is answered by `count`, `max_model_len`, `tokens` (each of the latter two null where
+        the engine cannot say it) and `usage`. Yields JSON texts (UTF-8): with
         `"stream": true` one for each event, else exactly one; usage and finish reason are in them. Closing the generator
         (`aclose`, or cancelling the task) stops the request. Raises `RequestRejected`, and `EngineUnavailable` if the engine is
         not there or dies on the way, however much was yielded.

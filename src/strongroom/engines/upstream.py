@@ -21,7 +21,7 @@ from typing import Any, Literal
 
 import h11
 
-from strongroom.engines import steering, wire
+from strongroom.engines import counting, steering, wire
 from strongroom.engines.confine import Confinement
 from strongroom.engines.port import RequestRejected
 from strongroom.errors import EngineUnavailable, MalformedMessage, UsageError
@@ -52,6 +52,7 @@ _OPERATIONS: Mapping[str, tuple[str, frozenset[str]]] = {
     ),
     "completions": ("/v1/completions", _SAMPLING | {"prompt", "suffix", "echo"}),
     "embeddings": ("/v1/embeddings", frozenset({"input", "encoding_format", "dimensions"})),
+    counting.OPERATION: ("/tokenize", counting.MEMBERS),
 }
 _IGNORED = frozenset({"user", "metadata", "store", "service_tier", "safety_identifier", "prompt_cache_key"})
 _LONGEST_NAME = 40
@@ -69,6 +70,9 @@ class Upstream:
 
     async def generate(self, operation: str, request: Mapping[str, Any]) -> AsyncGenerator[bytes]:
         """See `port.Generator.generate`."""
+        if operation == counting.OPERATION:
+            yield wire.to_json(await self._tokens(request))
+            return
         path, body = self._asked(operation, request)
         async with _exchange(await self._connect(), "POST", path, body) as (status, pieces):
             if status != _OK:
@@ -83,6 +87,21 @@ class Upstream:
             if not events.done:
                 raise EngineUnavailable("the engine's server ended before its answer did")
 
+    async def _tokens(self, request: Mapping[str, Any]) -> dict[str, Any]:
+        """Which ones, says vLLM; of another server only what it counts for an answer is known."""
+        vllm = self._kind == "vllm"
+        asking, told = (counting.OPERATION, dict(request)) if vllm else counting.reading(request)
+        path, body = self._asked(asking, told)
+        async with _exchange(await self._connect(), "POST", path, body) as (status, pieces):
+            if status != _OK:
+                raise _refusal(status, await _whole(pieces, MAX_REFUSAL))
+            answer = _answer(await _whole(pieces, MAX_ANSWER))
+        if not vllm:
+            return counting.counted(answer)
+        said = wire.from_json(answer)
+        found = {name: said.get(name) for name in ("count", "max_model_len", "tokens")}
+        return {**found, "usage": {"prompt_tokens": found["count"]}}
+
     async def ready(self) -> bool:
         """Whether the server lists its models by now."""
         try:
@@ -96,7 +115,7 @@ class Upstream:
         if operation not in _OPERATIONS:
             raise _rejected(404, "this engine has no such operation")
         path, known = _OPERATIONS[operation]
-        salted = self._kind == "vllm" and operation != "embeddings"
+        salted = self._kind == "vllm" and operation not in {"embeddings", counting.OPERATION}
         known = known | _MORE[self._kind] | {"model"} if salted else known | {"model"}
         steered, request = steering.take(request)
         unknown = sorted(set(request) - known - _IGNORED - {"cache_salt"})

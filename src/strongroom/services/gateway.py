@@ -140,7 +140,7 @@ class Gateway:
 
         generating = generate if caller is None else caller.through(generate)
         place = caller.steering.adapter if caller is not None else None
-        applied = model.beside.applied(form.engine_operation(asked), place)
+        applied = model.beside.applied(form.operation, place)
         told = self._workload, self._session, model, form, asked, body, generating
         namespace = caller.namespace if caller is not None else None
         if requests.streams(asked):

@@ -86,7 +86,7 @@ OPERATIONS: Sequence[Operation] = (
     _asked("/v1/embeddings", "texts as vectors (OpenAI)", _EMBEDDING, "input"),
     _asked("/v1/responses", "a response (OpenAI)", _RESPONSE, "input", strict=True),
     _asked("/v1/responses/input_tokens", "how many tokens that would read", _COUNTED, "input", strict=True),
-    _asked("/v1/tokenize", "how many tokens a text has (vLLM); not which", _TOKENIZED),
+    _asked("/v1/tokenize", "how many tokens a text has (vLLM)", _TOKENIZED),
     _asked("/v1/messages", "a chat's next message (Anthropic)", _MESSAGE, "messages", "max_tokens", strict=True),
     _asked("/v1/messages/count_tokens", "how many tokens that would read", _LISTENED, "messages", strict=True),
 )

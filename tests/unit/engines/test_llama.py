@@ -69,6 +69,13 @@ def test_embeddings_are_asked_for_without_sampling():
             check_request("embeddings", {"input": "x", member: 1})
 
 
+def test_tokens_are_counted_of_a_text_or_a_talk_without_sampling():
+    for asked in ({"prompt": "x"}, {"messages": [], "tools": []}):
+        assert check_request("tokenize", asked) == asked
+    with pytest.raises(Rejected):
+        check_request("tokenize", {"prompt": "x", "max_tokens": 5})
+
+
 def test_an_unknown_operation_is_rejected():
     with pytest.raises(Rejected) as rejection:
         check_request("slots", {})

@@ -113,11 +113,37 @@ def test_only_listed_members_pass_and_the_name_is_the_servers(tmp_path):
         with pytest.raises(RequestRejected) as rejection:
             collect(http(b"{}"), tmp_path, {**CHAT, member: 1})
         assert len(rejection.value.reply) < 300
-    for operation in ("tokenize", "/v1/x"):
+    for operation in ("slots", "/v1/x"):
         with pytest.raises(RequestRejected):
             collect(http(b"{}"), tmp_path, operation=operation)
     with pytest.raises(RequestRejected):
         collect(http(b"{}"), tmp_path, {**CHAT, "seed": float("nan")})
+
+
+def test_vllm_says_which_tokens_a_text_has_and_of_another_server_its_usage_says_how_many(tmp_path):
+    asked: list[bytes] = []
+    said = {"count": 2, "max_model_len": 256, "tokens": [7, 9]}
+    answer = http(json.dumps({**said, "token_strs": None}).encode())
+    (told,) = collect(answer, tmp_path, {"prompt": "x"}, "tokenize", asked=asked, kind="vllm")
+    assert json.loads(told) == {**said, "usage": {"prompt_tokens": 2}}
+
+    usage = {"prompt_tokens": 5, "completion_tokens": 1}
+    answer = http(json.dumps({"choices": [], "usage": usage}).encode())
+    for request in ({"prompt": "x"}, CHAT):
+        (told,) = collect(answer, tmp_path, request, "tokenize", asked=asked)
+        assert json.loads(told) == {"count": 5, "max_model_len": None, "tokens": None, "usage": usage}
+    assert [body.split(b" ")[1] for body in asked] == [b"/tokenize", b"/v1/completions", b"/v1/chat/completions"]
+    assert json.loads(asked[0].split(b"\n", 1)[1]) == {"prompt": "x", "model": "m"}
+    assert json.loads(asked[2].split(b"\n", 1)[1]) == {**CHAT, "max_tokens": 1, "model": "m"}
+
+    for body in (b"{}", b'{"usage": {}}', b'{"usage": {"prompt_tokens": "5"}}', b"[]", b""):
+        with pytest.raises(EngineUnavailable):
+            collect(http(body), tmp_path, {"prompt": "x"}, "tokenize")
+    for kind in ("openai", "vllm"):
+        with pytest.raises(RequestRejected):
+            collect(http(b"{}", "400 No"), tmp_path, {"prompt": "x"}, "tokenize", kind=kind)
+        with pytest.raises(RequestRejected):
+            collect(answer, tmp_path, {"prompt": "x", "return_token_strs": True}, "tokenize", kind=kind)
 
 
 def test_vllm_gets_a_salt_always_and_no_other_server_gets_one(tmp_path):

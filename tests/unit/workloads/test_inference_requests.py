@@ -83,9 +83,10 @@ WRONG = {
         {"id_slot": 1}, {"cache_prompt": True},
     ],
     "/v1/tokenize": [
-        {"prompt": "x"}, {"messages": 5}, {"messages": [5]}, {"messages": [{"role": "odd"}]}, {"messages": [{"role": []}]},
-        {"tools": "x"}, {"stream": True}, {"add_special_tokens": False}, {"add_generation_prompt": 0.5}, {"return_token_strs": True},
-        {"max_tokens": 5}, {"chat_template": "x"}, {"id_slot": 1}, {"cache_prompt": True},
+        {"prompt": "x"}, {"messages": 5}, {"messages": []}, {"messages": [5]}, {"messages": [{"role": "odd"}]},
+        {"messages": [{"role": []}]}, {"tools": "x"}, {"stream": True}, {"add_special_tokens": False},
+        {"add_generation_prompt": 0.5}, {"return_token_strs": True}, {"max_tokens": 5}, {"chat_template": "x"},
+        {"id_slot": 1}, {"cache_prompt": True},
     ],
 }  # fmt: skip
 
@@ -124,20 +125,26 @@ def test_to_count_tokens_a_text_or_a_talk_is_read_and_one_of_them_alone():
         "add_generation_prompt": None,
         "return_token_strs": False,
     }
-    assert form.told({"prompt": "", **as_it_is_anyway}) == ("completions", {"prompt": "", "max_tokens": 1})
+    assert form.translate({"prompt": "", **as_it_is_anyway}) == {"prompt": ""}
     asked = {"messages": SAY, "tools": [{"type": "function"}]}
-    assert form.told({**asked, **as_it_is_anyway}) == ("chat.completions", {**asked, "max_tokens": 1})
+    assert form.translate({**asked, **as_it_is_anyway}) == asked
     for wrong in ({}, {"prompt": 5}, {"prompt": [1, 2]}, {"prompt": "\ud800"}, {"prompt": "x", "tools": [{}]}):
         with pytest.raises(UsageError):
-            form.told(wrong)
+            form.translate(wrong)
 
 
 @pytest.mark.parametrize(
-    "answer", [b"", b"{}", b"[]", b'{"choices":[]}', b'{"choices":[],"usage":{"prompt_tokens":-1}}']
-)
-def test_a_count_that_no_engine_gave_is_no_count(answer):
+    "said",
+    [{}, [], {"count": -1}, {"count": True}, {"count": 2, "tokens": [1]}, {"count": 1, "tokens": ["x"]},
+     {"count": 1, "tokens": "x"}, {"count": 1, "max_model_len": "9"}, {"count": 1.0}],
+    ids=str,
+)  # fmt: skip
+def test_a_count_that_no_engine_gave_is_no_count(said):
+    answer = {"max_model_len": None, "tokens": None, **said} if isinstance(said, dict) else said
     with pytest.raises(EngineUnavailable):
-        FORMS["/v1/tokenize"].render(answer, {}, "m")
+        FORMS["/v1/tokenize"].render(json.dumps(answer).encode(), {}, "m")
+    good = {"count": 1, "max_model_len": 9, "tokens": [7]}
+    assert json.loads(FORMS["/v1/tokenize"].render(json.dumps({**good, "usage": {}}).encode(), {}, "m")) == good
 
 
 @pytest.mark.parametrize("value", ["yes", 1, [], {}])

@@ -46,8 +46,8 @@ async def whole(
 
     `namespace` and `adapter` as in `Session.receipt`.
     """
-    operation, request = form.told(asked)
-    chunks = [chunk async for chunk in generate(operation, request)]
+    request = form.translate(asked)
+    chunks = [chunk async for chunk in generate(form.operation, request)]
     if len(chunks) != 1:
         raise EngineUnavailable("the engine gave no single answer")
     answer = form.render(chunks[0], asked, model.name)
@@ -85,8 +85,7 @@ async def stream(
     """
     if form.events is None:
         raise UsageError("this path does not stream", remedy="Leave `stream` out.")
-    operation, request = form.told(asked)
-    request |= {"stream": True, "stream_options": {"include_usage": True}}
+    request = {**form.translate(asked), "stream": True, "stream_options": {"include_usage": True}}
     events = form.events(asked, model.name)
     hasher, usage, outcome = hashlib.sha256(), dict[str, int](), "none"
 
@@ -118,7 +117,7 @@ async def stream(
 
     try:
         try:
-            generated = with_heartbeats(generate(operation, request), quiet)
+            generated = with_heartbeats(generate(form.operation, request), quiet)
             async with contextlib.aclosing(paced(generated, workload.pacing.flush_ms)) as ticks:
                 async for chunks in ticks:
                     if data := b"".join(map(told, chunks)):

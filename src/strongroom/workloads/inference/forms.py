@@ -1,7 +1,7 @@
 """The forms of the API: for each path, how a request reaches the engine and how its answer is told.
 
 Knows: what a form is, and OpenAI's own that an engine speaks as they are. Does not know: receipts and padding (`answers`), HTTP.
-Every form but `embeddings` comes down to a chat completion or a completion, so that an engine needs no other words, and its
+Every form but `embeddings` and `tokenize` comes down to a chat completion or a completion, so that an engine needs no other words, and its
 list of members that a request may have (`engines`) judges all of them.
 """
 
@@ -48,25 +48,17 @@ class Events(Protocol):
 class Form:
     """One path of the API.
 
-    `operation` is the engine's, or says which it is for a request; `translate` makes the engine's request and raises `UsageError`;
+    `operation` is the engine's; `translate` makes the engine's request and raises `UsageError`;
     `render` makes a whole answer of the engine's, given the request and the model's name; `events` is None where nothing is
     streamed; `fault` makes an error's body for a status; `ping` is the event that says nothing.
     """
 
-    operation: str | Callable[[dict[str, Any]], str]
+    operation: str
     translate: Callable[[dict[str, Any]], dict[str, Any]]
     render: Callable[[bytes, dict[str, Any], str], bytes]
     events: Callable[[dict[str, Any], str], Events] | None
     fault: Callable[[StrongroomError, int], bytes] = faults.openai
     ping: bytes = b": ping\n\n"
-
-    def told(self, asked: dict[str, Any]) -> tuple[str, dict[str, Any]]:
-        """The engine's operation and its request. Raises `UsageError`."""
-        return self.engine_operation(asked), self.translate(asked)
-
-    def engine_operation(self, asked: dict[str, Any]) -> str:
-        """The engine's operation alone."""
-        return self.operation if isinstance(self.operation, str) else self.operation(asked)
 
 
 class _AsTheyAre:
@@ -137,7 +129,7 @@ FORMS: Mapping[str, Form] = {
     "/v1/responses/input_tokens": Form(
         "chat.completions", _counting(responses.translate), _count({"object": "response.input_tokens"}), None
     ),
-    "/v1/tokenize": Form(tokens.operation, _counting(tokens.translate), tokens.render, None),
+    "/v1/tokenize": Form(tokens.OPERATION, tokens.translate, tokens.render, None),
     "/v1/messages": Form(
         "chat.completions",
         messages.translate,
