@@ -105,7 +105,11 @@ class AppraisalRefused(Refused):
     """
 
     code = "appraisal.refused"
-    default_remedy = "Run `strongroom policy explain` with this evidence and policy to see which input differs."
+    default_remedy = (
+        "Mend what the checks name; with the evidence at hand, `strongroom policy explain` says which input differs."
+    )
+    NOT_MADE: ClassVar[str] = "was not made"
+    MOST_SHOWN: ClassVar[int] = 8
 
     def __init__(
         self, message: str, *, failed: tuple[str, ...] = (), reasons: tuple[str, ...] = (), remedy: str | None = None
@@ -114,9 +118,20 @@ class AppraisalRefused(Refused):
         self.failed, self.reasons = failed, reasons
 
     def explain(self) -> str:
-        """With each check that did not pass, on a line of its own."""
-        listed = [f"  {name}: {reason}" for name, reason in zip(self.failed, self.reasons, strict=False)]
+        """With the checks that tell why, on a line each."""
+        listed = [f"  {line}" for line in self.shown()]
         return "\n".join([f"{self.message}.", *listed, self.remedy]) if listed else super().explain()
+
+    def shown(self) -> list[str]:
+        """What people read: the checks that failed, a line each; those that were not made only where none failed.
+
+        What was not made mostly follows from what failed, and hides it. All of them are in `failed`. Empty without reasons.
+        """
+        listed = list(zip(self.failed, self.reasons, strict=False))
+        told = [one for one in listed if not one[1].startswith(self.NOT_MADE)] or listed
+        lines = [f"{name}: {reason}" for name, reason in told[: self.MOST_SHOWN]]
+        rest = len(listed) - len(lines)
+        return [*lines, f"{rest} more did not pass or could not be made"] if lines and rest else lines
 
 
 class SimulationNotAccepted(Refused):

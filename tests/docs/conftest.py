@@ -16,9 +16,8 @@ def live_stack() -> Iterator[dict[str, str]]:
     from strongroom.demo.stack import stack
     from strongroom.demo.stay_up import _bring_up
 
-    model = fetch_model()
     with tempfile.TemporaryDirectory(prefix="strongroom-docs-") as folder, stack(Path(folder)) as made:
-        facts = _bring_up(made, model)
+        facts = _bring_up(made, fetch_model())
         yield {
             "WORKER": facts["worker"],
             "OPENAI_BASE_URL": facts["proxy"],
@@ -28,7 +27,7 @@ def live_stack() -> Iterator[dict[str, str]]:
             "BROKER": facts["broker"],
             "FINGERPRINT": facts["broker_fingerprint"],
             "OWNER": facts["identity"],
-            "MODEL": str(model),
+            "MODEL": facts["model"],
         }
 
 

@@ -55,8 +55,16 @@ class Device:
             # Open for both directions: never an end of file, and a writer finds a reader as long as this process lives.
             self._inblob = os.open(self._entry / "inblob", os.O_RDWR | os.O_NONBLOCK | os.O_CLOEXEC)
             self._extends = os.open(self._register, os.O_RDWR | os.O_NONBLOCK | os.O_CLOEXEC)
+        except FileExistsError:
+            raise DeviceUnavailable(
+                f"a simulated chip was served below {root} before",
+                remedy="A chip is one boot. Stop the old one and remove its folder, or name another with --root.",
+            ) from None
         except OSError as error:
-            raise DeviceUnavailable(f"no simulated chip can be served below {root} ({error.strerror})") from None
+            raise DeviceUnavailable(
+                f"no simulated chip can be served below {root} ({error.strerror})",
+                remedy="Name a folder that can be made with --root.",
+            ) from None
 
     def __enter__(self) -> Self:
         return self

@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from itertools import zip_longest
 
 from strongroom.appraisal.signed import Known
-from strongroom.errors import MalformedEvidence
+from strongroom.errors import AppraisalRefused, MalformedEvidence
 from strongroom.records.digest import Digest
 from strongroom.records.evidence import ARTIFACT, Evidence, events_of
 from strongroom.records.verdict import Check, Status, Verdict
@@ -33,7 +33,10 @@ CAUSES: tuple[tuple[str, str], ...] = (
     ("statement.image", "other code runs there than the policy's reference values name; rebuild, or add its reference"),
     ("statement.launch_spec", "the machine was launched from another specification"),
     ("statement.events", "what the worker says it opened is not what it measured"),
-    ("events.replay", "an event was left out, added or changed"),
+    (
+        "events.replay",
+        "an event was left out, added or changed; or a worker ran here before: boot the TEE again for each worker",
+    ),
     (
         "policy.provenance",
         "nobody whom the policy names says that a builder it names made this image; give its provenance",
@@ -97,12 +100,17 @@ CAUSES: tuple[tuple[str, str], ...] = (
 
 def cause(check: Check) -> str:
     """What usually makes this check fail; empty if nothing better than its detail is known."""
-    return next((text for prefix, text in CAUSES if check.id.startswith(prefix)), "")
+    return cause_of(check.id)
+
+
+def cause_of(name: str) -> str:
+    """As `cause`, of the check with this id."""
+    return next((text for prefix, text in CAUSES if name.startswith(prefix)), "")
 
 
 def reason_for(check: Check) -> str:
     """Why a check did not pass, in one line: whether it was made, what differed, and what usually makes it fail."""
-    made = "" if check.status is not Status.NOT_RUN else "was not made"
+    made = "" if check.status is not Status.NOT_RUN else AppraisalRefused.NOT_MADE
     return "; ".join(part for part in (made, check.detail, cause(check)) if part) or "did not pass"
 
 

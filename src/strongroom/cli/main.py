@@ -132,8 +132,8 @@ def fail(error: errors.StrongroomError, *, as_json: bool) -> None:
     else:
         click.echo(f"strongroom: {error.message}", err=True)
         reasons = error.reasons if isinstance(error, errors.AppraisalRefused) else ()
-        for name, reason in zip(error.detail.split(", "), reasons, strict=False):
-            click.echo(f"  check:  {name}: {reason}", err=True)
+        for line in error.shown() if isinstance(error, errors.AppraisalRefused) else ():
+            click.echo(f"  check:  {line}", err=True)
         if error.detail and not reasons:
             click.echo(f"  where:  {error.detail}", err=True)
         click.echo(f"  remedy: {error.remedy}", err=True)

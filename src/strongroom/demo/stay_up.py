@@ -53,6 +53,7 @@ def _bring_up(made: Stack, model: Path) -> dict[str, str]:
         "broker": made.broker.url,
         "broker_fingerprint": made.broker.fingerprint,
         "identity": str(made.identity),
+        "model": str(folder / "model.gguf"),
     }
 
 
@@ -69,6 +70,7 @@ In another terminal:
   export POLICY={facts["policy"]}
   export ANCHOR={facts["anchor"]}
   export OWNER={facts["identity"]}
+  export MODEL={facts["model"]}
 
 Talk to it, verified and sealed:
   strongroom chat $WORKER "What is the capital of France?" {trust}

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from typing import Any
 
+from strongroom.appraisal.explain import cause_of
 from strongroom.errors import (
     AppraisalRefused,
     NotAuthorised,
@@ -49,7 +50,8 @@ def from_problem(body: bytes, status: int) -> StrongroomError:
     if issubclass(kind, AppraisalRefused):
         checks = members.get("checks")
         failed = tuple(_text(check) for check in checks[:MAX_CHECKS]) if isinstance(checks, list) else ()
-        return kind(message, failed=failed, remedy=remedy or None)
+        reasons = tuple(cause_of(name) or "did not pass" for name in failed)
+        return kind(message, failed=failed, reasons=reasons, remedy=remedy or None)
     return kind(message, detail=detail, remedy=remedy or None)
 
 

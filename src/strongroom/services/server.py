@@ -59,6 +59,11 @@ def bind(host: str, port: int) -> socket.socket:
     return bound
 
 
+def require_free(host: str, port: int) -> None:
+    """That an address can be listened on, asked before what cannot be undone. Raises what `bind` raises."""
+    bind(host, port).close()
+
+
 class Server:
     """`app` on `host`:`port`, served within `async with`; `url` and `port` say where.
 

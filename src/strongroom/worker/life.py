@@ -143,8 +143,12 @@ class Worker:
             self._workload.wipe()
             self._report(State.WIPED, "children ended, plaintext closed, keys dropped")
 
-    async def _obtain(self) -> tuple[Attester, Session, Released]:
-        """Measure, prove, obtain. The term counts from before the request."""
+    async def _obtain(self) -> tuple[Session, Released]:
+        """Measure, prove, obtain. The term counts from before the request.
+
+        Measured once a boot: so the broker is looked for before, in case it is away or is another.
+        """
+        await asyncio.to_thread(lambda: self._broker.identity)
         keys = WorkerKeys.generate(now=self._clock(), tls=bool(self._configuration.settings.get("tls")))
         attester = await asyncio.to_thread(self._measure, keys)
         asked = self._boot()

@@ -24,6 +24,14 @@ def test_every_error_comes_back_as_itself(kind):
 def test_an_appraisals_failed_checks_come_back():
     back = from_problem(to_problem(AppraisalRefused("no", failed=("a.b", "c"))), 403)
     assert (type(back), back.failed, back.detail) == (AppraisalRefused, ("a.b", "c"), "a.b, c")
+    assert back.reasons == ("did not pass", "did not pass")
+
+
+def test_each_of_them_comes_with_what_usually_makes_it_fail():
+    back = from_problem(to_problem(AppraisalRefused("no", failed=("events.replay", "policy.configuration"))), 403)
+    replay, configuration = back.shown()
+    assert "boot the TEE again" in replay
+    assert "configured otherwise" in configuration
 
 
 @pytest.mark.parametrize(("status", "kind"), [(401, NotAuthorised), (403, ReleaseRefused), (418, ServiceUnavailable)])

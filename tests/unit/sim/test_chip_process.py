@@ -132,6 +132,7 @@ def test_a_root_that_is_in_use_is_refused(installation: Path, chip: subprocess.P
     done = subprocess.run(words, capture_output=True, text=True, check=False)
     assert done.returncode == 4
     assert "device.unavailable" in done.stderr
+    assert "remove its folder" in done.stderr
 
 
 def test_the_written_collateral_is_a_record(installation: Path):

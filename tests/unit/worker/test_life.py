@@ -145,11 +145,25 @@ def test_an_engine_that_ends_takes_the_worker_with_it(made):
 
 def test_a_broker_that_is_away_from_the_start_means_no_keys_and_nothing_opened(made):
     broker = BrokerClient("http://127.0.0.1:9", fingerprint=made.broker.identity.fingerprint)
-    with made.serving(broker=broker) as served:
+    place = made.place()
+    with made.serving(broker=broker, place=place) as served:
         assert served.ended()
     assert isinstance(served.error, ServiceUnavailable)
     assert served.states == [State.PREPARED, State.WIPED]
     assert served.engine.loaded == b""
+    with made.serving(place=place) as served:  # nothing was measured in vain, so it needs no other boot
+        assert served.url
+
+
+def test_a_worker_where_one_was_since_the_boot_is_told_to_boot_again(made):
+    place = made.place()
+    with made.serving(place=place) as served:
+        assert served.url
+    with made.serving(place=place) as served:
+        assert served.ended()
+    assert isinstance(served.error, AppraisalRefused)
+    assert "events.replay" in served.error.failed
+    assert "boot the TEE again" in served.error.shown()[0]
 
 
 def test_other_code_gets_no_key(made):
