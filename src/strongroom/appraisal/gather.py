@@ -39,7 +39,13 @@ def read_anchors(data: bytes) -> tuple[TrustAnchor, ...]:
         return tuple(platform_anchor(key) for key, _, _ in pile.keys)
     if b"-----BEGIN PUBLIC KEY-----" in data:
         return (platform_anchor(public_to_der(public_from_pem(data))),)
-    return tuple(installation_anchor(kind, data) for kind in CERTIFIED_KINDS)
+    try:
+        return tuple(installation_anchor(kind, data) for kind in CERTIFIED_KINDS)
+    except MalformedEvidence:
+        raise MalformedEvidence(
+            "what was given as a root is not one certificate in PEM",
+            remedy="Give the installation's root certificate, such as root.pem of a simulated one.",
+        ) from None
 
 
 def read_enroller(pem: bytes) -> TrustAnchor:

@@ -7,7 +7,7 @@ from pathlib import Path
 import click
 
 from strongroom.cli import output
-from strongroom.cli.lifecycle import check_destroyed_command, destroy_command, import_command, iso, order_command
+from strongroom.cli.lifecycle import check_destroyed_command, destroy_command, import_command, order_command
 from strongroom.cli.remote import broker_client, broker_options
 from strongroom.crypto.hpke import ReleaseKey
 from strongroom.crypto.signatures import fingerprint, generate_p256, private_to_pem, public_to_pem
@@ -128,7 +128,7 @@ def list_keys(broker: str, broker_fingerprint: str, identity: Path, *, as_json: 
         output.table(
             ("KEY", "VERSION", "POLICY", "STATE", "USES", "ORIGIN", "MADE", "REFUSED FROM"),
             [
-                (k.key_id, k.version, k.policy_id, k.state, _uses(k), k.origin, iso(k.created), _refused(k))
+                (k.key_id, k.version, k.policy_id, k.state, _uses(k), k.origin, output.iso(k.created), _refused(k))
                 for k in found
             ],
         )
@@ -140,4 +140,4 @@ def _uses(key: KeyInfo) -> str:
 
 
 def _refused(key: KeyInfo) -> str:
-    return "-" if key.refused_from is None else iso(key.refused_from)
+    return "-" if key.refused_from is None else output.iso(key.refused_from)

@@ -38,7 +38,9 @@ def list_leases(broker: str, broker_fingerprint: str, identity: Path, *, as_json
     if as_json:
         output.print_json({"leases": [codec.to_json(lease) for lease in found]})
     else:
-        rows = [(x.id, x.state.value, ",".join(x.key_ids), x.renewals, x.expires, x.keyset[:19]) for x in found]
+        rows = [
+            (x.id, x.state.value, ",".join(x.key_ids), x.renewals, output.iso(x.expires), x.keyset[:19]) for x in found
+        ]
         output.table(("LEASE", "STATE", "KEYS", "RENEWALS", "EXPIRES", "KEYSET"), rows)
 
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 import stat
 import time
-from datetime import UTC, datetime
 from pathlib import Path
 
 import click
@@ -89,7 +88,9 @@ def order_command(
     if as_json:
         output.print_json({"keys": [codec.to_json(key) for key in found]})
     else:
-        click.echo(f"{key_id}: what is wrapped under versions below {least_version} is refused from {iso(moment)} on")
+        click.echo(
+            f"{key_id}: what is wrapped under versions below {least_version} is refused from {output.iso(moment)} on"
+        )
 
 
 @click.command("destroy")
@@ -159,14 +160,6 @@ def read_secret(path: Path) -> bytes:
     return data
 
 
-def iso(moment: int) -> str:
-    """A moment as people read it, in UTC; as a number where there is no such year."""
-    try:
-        return datetime.fromtimestamp(moment, UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
-    except (ValueError, OverflowError, OSError):
-        return str(moment)
-
-
 def _show(found: KeyDestruction, document: DestructionDocument, *, as_json: bool) -> None:
     if as_json:
         logged = {"index": document.proof.index}
@@ -174,7 +167,7 @@ def _show(found: KeyDestruction, document: DestructionDocument, *, as_json: bool
         return
     count = len(found.versions)
     click.echo(
-        f"{found.key_id}: {count} version{'s' * (count > 1)} destroyed at {iso(found.time)}, log entry {document.proof.index}"
+        f"{found.key_id}: {count} version{'s' * (count > 1)} destroyed at {output.iso(found.time)}, log entry {document.proof.index}"
     )
     if any(one.origin is KeyOrigin.IMPORTED for one in found.versions):
         click.echo("it was imported: this says nothing of other copies of those bytes")

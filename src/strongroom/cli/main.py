@@ -99,7 +99,7 @@ def run() -> None:
     """
     as_json = "--json" in sys.argv
     try:
-        code = strongroom.main(standalone_mode=False)
+        code = strongroom.main(prog_name="strongroom", standalone_mode=False)
         sys.exit(code if isinstance(code, int) else 0)
     except errors.StrongroomError as error:
         fail(error, as_json=as_json)
@@ -108,7 +108,9 @@ def run() -> None:
             errors.Unavailable("interrupted", remedy="Start it again; nothing half-written was left."), as_json=as_json
         )
     except click.ClickException as error:
-        fail(errors.UsageError(error.format_message()), as_json=as_json)
+        context = getattr(error, "ctx", None)
+        remedy = f"See `{context.command_path} --help`." if context is not None else None
+        fail(errors.UsageError(error.format_message(), remedy=remedy), as_json=as_json)
     except ModuleNotFoundError as error:
         package = (error.name or "").split(".")[0]
         extra = EXTRAS.get(package)

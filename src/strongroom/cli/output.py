@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import json
 import os
+import secrets
 import sys
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from datetime import UTC, datetime
@@ -39,6 +40,14 @@ class Moment(click.ParamType[int]):
         except ValueError:
             self.fail(f"{text[:40]!r} is no moment: write Unix seconds, or 2026-02-05T12:00:00Z", param, ctx)
         return int((moment if moment.tzinfo else moment.replace(tzinfo=UTC)).timestamp())
+
+
+def iso(moment: int) -> str:
+    """A moment as people read it, in UTC; as a number where there is no such year."""
+    try:
+        return datetime.fromtimestamp(moment, UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
+    except (ValueError, OverflowError, OSError):
+        return str(moment)
 
 
 def print_json(document: Mapping[str, Any]) -> None:
@@ -77,6 +86,28 @@ def write_file(path: str | Path, data: bytes, *, mode: int = 0o644) -> None:
     except OSError as error:
         part.unlink(missing_ok=True)
         raise FileUnreadable(f"{target}: {error.strerror}") from None
+
+
+def require_new(path: str | Path) -> None:
+    """That `write_file` can write there, asked before work whose result would have no place.
+
+    Raises `UsageError` or `FileUnreadable`.
+    """
+    target = Path(path)
+    if target.exists():
+        raise UsageError(f"{target} is already there", remedy="Choose another name; strongroom overwrites nothing.")
+    if not os.access(target.parent, os.W_OK | os.X_OK):
+        raise FileUnreadable(f"{target.parent}: not a folder in which files can be made")
+
+
+def made_folder(path: Path) -> Path:
+    """A folder, made if need be, in which files can be made. Raises `FileUnreadable`."""
+    try:
+        path.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise FileUnreadable(f"{path}: {error.strerror}") from None
+    require_new(path / secrets.token_hex(8))
+    return path
 
 
 def table(headings: Sequence[str], rows: Iterable[Sequence[object]]) -> None:

@@ -60,7 +60,7 @@ def verify_receipt(
         output.table(
             ("WHAT", "VALUE"),
             [
-                ("receipt", f"number {receipt.sequence}, {receipt.outcome}, at {receipt.time}"),
+                ("receipt", f"number {receipt.sequence}, {receipt.outcome}, at {output.iso(receipt.time)}"),
                 ("level", checked.verdict.level.value),
                 ("workload", receipt.workload),
                 ("artifacts", ", ".join(receipt.artifacts)),
@@ -138,4 +138,4 @@ def verify_log(path: str, broker_fingerprint: str, named: tuple[str, ...], least
             f"{leaf.event} {leaf.subject} is entry {release.proof.index} of {checkpoint.size} in {checkpoint.origin}"
         )
         for one in signed:
-            click.echo(f"witnessed by {one.witness.name} at {one.time}")
+            click.echo(f"witnessed by {one.witness.name} at {output.iso(one.time)}")

@@ -109,6 +109,9 @@ def chat_command(
     **trust: Any,
 ) -> None:
     """Verify the worker at URL, then talk to it. Without PROMPT, ask at the terminal until it ends."""
+    for path in (receipt_path, verification_path):
+        if path is not None:
+            output.require_new(path)
     client = Client(url, **trust_of(**trust))
     verification = client.verify()
     if not as_json:
@@ -163,7 +166,7 @@ def proxy_command(url: str, listen: str, receipts: Path | None, *, as_json: bool
     host, port = parse_listen(listen)
     require_loopback(host)
     if receipts is not None:
-        receipts.mkdir(parents=True, exist_ok=True)
+        output.made_folder(receipts)
 
     def keep(document: ReceiptDocument) -> None:
         if receipts is not None:

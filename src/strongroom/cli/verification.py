@@ -60,7 +60,7 @@ def show(path: str, *, as_json: bool) -> None:
         ("WHAT", "VALUE"),
         [
             ("level", verdict.level.value),
-            ("verified", f"at {verdict.time}"),
+            ("verified", f"at {output.iso(verdict.time)}"),
             ("workload", statement.workload),
             ("image", statement.image),
             ("artifacts", ", ".join(statement.artifacts)),
@@ -107,7 +107,7 @@ def check(
         )  # fmt: skip
     else:
         click.echo(f"level {found.verdict.level.value}, {len(found.verdict.checks)} checks passed")
-        click.echo(f"released at {found.decision.time}, log entry {document.release.proof.index}")
+        click.echo(f"released at {output.iso(found.decision.time)}, log entry {document.release.proof.index}")
         click.echo("the verification holds")
 
 

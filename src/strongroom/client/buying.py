@@ -8,6 +8,7 @@ from __future__ import annotations
 import httpx2
 from cryptography.hazmat.primitives.asymmetric.rsa import RSAPublicKey
 
+from strongroom.channel.away import why
 from strongroom.crypto import blind_rsa
 from strongroom.errors import MalformedMessage, ServiceUnavailable
 from strongroom.records import codec
@@ -50,7 +51,7 @@ class IssuerClient:
                     if len(body) > MAX_ANSWER:
                         raise MalformedMessage(f"an issuer's answer of more than {MAX_ANSWER} bytes")
         except (httpx2.HTTPError, httpx2.InvalidURL) as error:
-            raise ServiceUnavailable(f"the issuer does not answer ({type(error).__name__})") from None
+            raise ServiceUnavailable(f"the issuer does not answer ({why(error)})") from None
         if answer.status_code != httpx2.codes.OK:
             raise from_problem(bytes(body), answer.status_code)
         return bytes(body)

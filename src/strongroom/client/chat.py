@@ -9,10 +9,17 @@ import json
 from collections.abc import Iterator, Mapping
 from typing import Any
 
-from strongroom.errors import EngineUnavailable, MalformedMessage, ServiceUnavailable
+from strongroom.errors import EngineUnavailable, MalformedMessage, ServiceUnavailable, UsageError
 
 PATH = "/v1/chat/completions"
 MAX_LINE = 1024 * 1024
+_OUR_FAULT = frozenset({400, 404, 413})
+_REMEDIES = {
+    401: "Give the key or token that this worker knows you by (`--api-key FILE`, `api_key=`).",
+    402: "Give a wallet with a credit that this worker takes (`--credits FILE`, `credits=`).",
+    429: "Ask again later.",
+    503: "Ask again later.",
+}
 
 
 def request(prompt: str, options: Mapping[str, Any]) -> bytes:
@@ -22,9 +29,13 @@ def request(prompt: str, options: Mapping[str, Any]) -> bytes:
 
 
 def require_ok(status: int, body: bytes) -> None:
-    """Raise what a server said instead of an answer."""
-    if status != 200:  # noqa: PLR2004 (HTTP)
-        raise ServiceUnavailable(f"the worker answered with status {status}", detail=_message(body))
+    """Raise what a server said instead of an answer: `UsageError` where the request is to blame, else `ServiceUnavailable`."""
+    if status == 200:  # noqa: PLR2004 (HTTP)
+        return
+    message = f"the worker answered with status {status}"
+    if status in _OUR_FAULT:
+        raise UsageError(message, detail=_message(body), remedy="Change the request.")
+    raise ServiceUnavailable(message, detail=_message(body), remedy=_REMEDIES.get(status))
 
 
 def _message(body: bytes) -> str:

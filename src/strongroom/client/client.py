@@ -13,6 +13,7 @@ from typing import Any
 
 import httpx2
 
+from strongroom.channel.away import why
 from strongroom.channel.client import AsyncSealedTransport, SealedTransport
 from strongroom.channel.exchange_v2 import peer_of
 from strongroom.channel.relayed import AsyncRelayedTransport, RelayedTransport
@@ -349,7 +350,7 @@ def _worker_away() -> Iterator[None]:
     try:
         yield
     except httpx2.HTTPError as error:
-        raise ServiceUnavailable(f"the worker does not answer ({type(error).__name__})") from None
+        raise ServiceUnavailable(f"the worker does not answer ({why(error)})") from None
 
 
 _TIMEOUT = httpx2.Timeout(10.0, read=300.0)

@@ -16,7 +16,10 @@ _CONSTRAINTS = ("response_format", "grammar", "json_schema")
 
 
 class NotForced(ValueError):
-    """A request that forces a call of no tool there is, or that cannot be combined with it; the message says which."""
+    """A request for a call that cannot be forced: of no tool there is, with what it cannot go with, or left to the model.
+
+    The message says which.
+    """
 
 
 def is_forced(request: Mapping[str, Any]) -> bool:
@@ -36,6 +39,18 @@ def constrained(request: Mapping[str, Any]) -> dict[str, Any]:
     kept["messages"] = _told(request.get("messages"), functions)
     kept["response_format"] = {"type": "json_schema", "json_schema": {"name": "call", "schema": schema}}
     return kept
+
+
+def without_tools(request: Mapping[str, Any]) -> dict[str, Any]:
+    """The request of somebody who wants no call, for a model that is told of no tools.
+
+    Raises `NotForced` where the model should choose: it would never call anything, and nobody would know why.
+    """
+    if request.get("tools") and request.get("tool_choice") != "none":
+        raise NotForced(
+            'this model cannot choose whether to call a tool: set tool_choice to "required", to a function, or to "none"'
+        )
+    return {name: member for name, member in request.items() if name not in _FORCING}
 
 
 def as_call(text: str) -> list[dict[str, Any]]:

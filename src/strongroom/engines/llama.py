@@ -70,13 +70,13 @@ class LlamaAdapter:
 
     def __init__(self) -> None:
         self._server: xllamacpp.Server | None = None
-        self._embeddings, self._adapters, self._context = False, 0, 0
+        self._embeddings, self._jinja, self._adapters = False, False, 0
         self._slots: Slots | None = None
 
     def load(self, model: int, settings: Mapping[str, Any], scratch: str, adapters: Sequence[int] = ()) -> int:
         checked = check_settings(settings)
-        self._embeddings, self._adapters = bool(checked["embeddings"]), len(adapters)
-        self._context = int(checked["context"])
+        self._embeddings, self._jinja = bool(checked["embeddings"]), bool(checked["jinja"])
+        self._adapters = len(adapters)
         if checked["cache_prompt"]:
             self._slots = Slots(checked["slots"])
         self._server = xllamacpp.Server(parameters(model, checked, scratch, adapters))
@@ -95,7 +95,9 @@ class LlamaAdapter:
             operation, checked = counting.reading(checked)
             emit = self._counting(emit)
         if operation == "chat.completions" and forced.is_forced(checked):
-            checked, emit = _forced(checked), forced.CallsOut(emit)
+            checked, emit = _shaped(forced.constrained, checked), forced.CallsOut(emit)
+        elif operation == "chat.completions" and not self._jinja:  # else the model's own template tells it of tools
+            checked = _shaped(forced.without_tools, checked)
         with self._place(steered, checked) as place:
             self._say(server, operation, json.dumps({**checked, **place, **self._adapted(steered)}), emit)
 
@@ -160,9 +162,10 @@ class LlamaAdapter:
         return answer
 
 
-def _forced(request: Mapping[str, Any]) -> dict[str, Any]:
+def _shaped(by: Callable[[Mapping[str, Any]], dict[str, Any]], request: Mapping[str, Any]) -> dict[str, Any]:
+    """What `forced` makes of a request. Raises `Rejected`."""
     try:
-        return forced.constrained(request)
+        return by(request)
     except forced.NotForced as error:
         raise Rejected(problem(400, str(error))) from None
 

@@ -18,6 +18,7 @@ from cryptography.hazmat.primitives.asymmetric.ec import EllipticCurvePrivateKey
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
 from strongroom.appraisal import ear
+from strongroom.channel.away import why
 from strongroom.crypto.signatures import PublicKey, SigningKey, fingerprint, sign_envelope
 from strongroom.errors import LogInvalid, MalformedRecord, NotAuthorised, ServiceUnavailable, UsageError
 from strongroom.receipts.cosignature import Quorum
@@ -375,7 +376,7 @@ class BrokerClient:
             with self._http.stream(method, path, content=body, headers=sent) as response:
                 answer, status = _read(response), response.status_code
         except httpx2.HTTPError as error:
-            raise ServiceUnavailable("the broker does not answer", detail=type(error).__name__) from None
+            raise ServiceUnavailable("the broker does not answer", detail=why(error)) from None
         if status != 200:  # noqa: PLR2004 (the one status of a yes)
             raise from_problem(answer, status)
         return answer

@@ -26,6 +26,7 @@ from typing import Any
 
 import httpx2
 
+from strongroom.channel.away import why
 from strongroom.client.client import AsyncClient
 from strongroom.client.verification import Verification
 from strongroom.errors import StrongroomError, Unavailable, UsageError
@@ -285,7 +286,7 @@ async def _get(member: Member, path: str) -> tuple[int, Any]:
                     raise Unavailable(f"an answer of more than {MAX_ANSWER} bytes")
         return answer.status_code, json.loads(body)
     except httpx2.HTTPError as error:
-        raise Unavailable(f"the worker does not answer ({type(error).__name__})") from None
+        raise Unavailable(f"the worker does not answer ({why(error)})") from None
     except (ValueError, RecursionError):
         return answer.status_code, None
 

@@ -43,6 +43,8 @@ MAX_BODIES_BYTES = 64 * 1024 * 1024
 class Oversize(MalformedRecord):
     """A body that is larger than the path takes; it was not read to its end."""
 
+    default_remedy = "Send less at once."
+
 
 class Busy(Unavailable):
     """More work than may wait."""
@@ -96,7 +98,8 @@ async def _ours(_: Request, error: Exception) -> Response:
 async def _http(_: Request, error: Exception) -> Response:
     """An unknown path or method."""
     status = error.status_code if isinstance(error, HTTPException) else 500
-    return problem(UsageError("there is nothing at this path, or not by this method"), status)
+    remedy = "Check the address: host, path and method."
+    return problem(UsageError("there is nothing at this path, or not by this method", remedy=remedy), status)
 
 
 class Defects:

@@ -18,6 +18,7 @@ from starlette.routing import Route
 from starlette.types import Send
 
 from strongroom.channel import completion
+from strongroom.channel.away import why
 from strongroom.client.client import AsyncClient
 from strongroom.errors import (
     CreditRefused,
@@ -27,7 +28,7 @@ from strongroom.errors import (
     Unavailable,
     UsageError,
 )
-from strongroom.services.problems import Defects, read_body
+from strongroom.services.problems import Defects, Oversize, read_body
 from strongroom.workloads.inference.forms import broken_off, form_of
 
 LOOPBACK = frozenset({"127.0.0.1", "::1", "localhost"})
@@ -66,7 +67,7 @@ class Proxy:
         try:
             return await http.send(outgoing, stream=True)
         except httpx2.HTTPError as error:
-            raise ServiceUnavailable(f"the worker does not answer ({type(error).__name__})") from None
+            raise ServiceUnavailable(f"the worker does not answer ({why(error)})") from None
 
     async def _relay(self, request: Request, answer: httpx2.Response) -> AsyncIterator[bytes]:
         """What breaks off is told in the stream, in the form of the API that was asked; then the connection breaks, too."""
@@ -105,16 +106,16 @@ def _ours(error: Exception) -> StrongroomError:
     """What a network did, as an error of ours."""
     if isinstance(error, StrongroomError):
         return error
-    return ServiceUnavailable(f"the worker went away ({type(error).__name__})")
+    return ServiceUnavailable(f"the worker went away ({why(error)})")
 
 
 async def _refusal(request: Request, error: Exception) -> Response:
     """Our own errors in the form of the API that was asked.
 
-    502 for a worker that was refused, 503 for one that is away, 402 for an empty wallet.
+    502 for a worker that was refused, 503 for one that is away, 402 for an empty wallet, 413 for what is too long for the proxy.
     """
     if not isinstance(error, StrongroomError):
         raise error
     status = 502 if isinstance(error, Refused) else 503 if isinstance(error, Unavailable) else 400
-    status = 402 if isinstance(error, CreditRefused) else status
+    status = 402 if isinstance(error, CreditRefused) else 413 if isinstance(error, Oversize) else status
     return Response(form_of(request.url.path).fault(error, status), status, media_type="application/json")

@@ -26,6 +26,7 @@ from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
 
 from strongroom.channel import ohttp
+from strongroom.channel.away import why
 from strongroom.channel.completion import media_type
 from strongroom.errors import MalformedMessage, ServiceUnavailable
 from strongroom.records.session import EVIDENCE_PATH
@@ -114,7 +115,7 @@ class Relay:
             try:
                 answer = await self._http.send(outgoing, stream=True)
             except httpx2.HTTPError as error:
-                raise ServiceUnavailable(f"the worker does not answer ({type(error).__name__})") from None
+                raise ServiceUnavailable(f"the worker does not answer ({why(error)})") from None
             stack.push_async_callback(answer.aclose)
             kind = media_type(answer.headers.get("content-type", ""))
             if kind not in _ANSWERS:

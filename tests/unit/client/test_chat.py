@@ -6,7 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from strongroom.client import chat
-from strongroom.errors import EngineUnavailable, MalformedMessage, ServiceUnavailable, StrongroomError
+from strongroom.errors import EngineUnavailable, MalformedMessage, ServiceUnavailable, StrongroomError, UsageError
 
 ANSWER = b'data: {"choices":[{"delta":{"content":"a"}}]}\n:   \n\ndata: {"choices":[{"delta":{"content":"b"}}]}\n\ndata: [DONE]\n\n'
 
@@ -42,3 +42,17 @@ def test_a_status_that_is_no_yes_is_raised_with_its_reason():
     for body in (b"", b"nonsense", b'{"error":{"message":"no"}}', b'{"error":"no"}', b"[]"):
         with pytest.raises(ServiceUnavailable):
             chat.require_ok(503, body)
+
+
+@pytest.mark.parametrize("status", [400, 404, 413])
+def test_a_request_that_is_to_blame_is_not_told_that_the_worker_is_away(status: int):
+    with pytest.raises(UsageError) as refused:
+        chat.require_ok(status, b'{"error":{"message":"too many words"}}')
+    assert (refused.value.detail, refused.value.remedy) == ("too many words", "Change the request.")
+
+
+@pytest.mark.parametrize(("status", "word"), [(401, "key"), (402, "wallet"), (429, "later"), (500, "service runs")])
+def test_each_other_no_says_what_to_do(status: int, word: str):
+    with pytest.raises(ServiceUnavailable) as refused:
+        chat.require_ok(status, b"")
+    assert word in refused.value.remedy

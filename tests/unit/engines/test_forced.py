@@ -2,7 +2,7 @@ import json
 
 import pytest
 
-from strongroom.engines.forced import CallsOut, NotForced, as_call, constrained, is_forced
+from strongroom.engines.forced import CallsOut, NotForced, as_call, constrained, is_forced, without_tools
 
 WEATHER = {"type": "function", "function": {"name": "weather", "parameters": {"type": "object", "properties": {}}}}
 CLOCK = {"type": "function", "function": {"name": "clock"}}
@@ -45,6 +45,17 @@ def test_a_tool_chosen_by_name_is_the_only_one_and_the_systems_words_stay():
 def test_what_cannot_be_forced_is_refused(wrong: dict[str, object]):
     with pytest.raises(NotForced):
         constrained({**BOTH, **wrong})
+
+
+def test_who_wants_no_call_gets_words():
+    assert without_tools({**BOTH, "tool_choice": "none"}) == {"messages": BOTH["messages"]}
+    assert without_tools({"messages": [], "tools": [], "tool_choice": "auto"}) == {"messages": []}
+
+
+@pytest.mark.parametrize("choice", [{}, {"tool_choice": "auto"}, {"tool_choice": None}], ids=str)
+def test_a_call_that_is_left_to_the_model_is_refused_with_what_may_be_asked(choice: dict[str, object]):
+    with pytest.raises(NotForced, match='"required", to a function, or to "none"'):
+        without_tools({"messages": [], "tools": [CLOCK], **choice})
 
 
 @pytest.mark.parametrize("text", ["", "{", "[]", "5", '{"name": "x"}', '{"arguments": {}}'])

@@ -10,7 +10,7 @@ from strongroom.client.client import AsyncClient
 from strongroom.errors import StreamTruncated, UsageError
 from strongroom.receipts.receipt import verify_document
 from strongroom.records.digest import digest_bytes
-from strongroom.services.proxy import Proxy, require_loopback
+from strongroom.services.proxy import MAX_REQUEST, Proxy, require_loopback
 from strongroom.services.server import BackgroundServer
 
 
@@ -103,6 +103,13 @@ def test_a_worker_with_new_keys_is_verified_again_and_the_request_sent_once_more
             assert second.url == first.url
             assert httpx2.post(server.url + "/v1/chat/completions", json=post, timeout=30).status_code == 200
             assert len(second.engine.requests) == 1
+
+
+def test_a_request_that_is_too_long_for_it_is_a_413_and_says_what_to_do(made, served):
+    with proxied(made, served.url) as proxy:
+        answer = httpx2.post(proxy.url + "/v1/chat/completions", content=b"x" * (MAX_REQUEST + 1))
+    assert answer.status_code == 413
+    assert "Send less at once." in answer.json()["error"]["message"]
 
 
 def test_the_proxy_listens_on_loopback_only():

@@ -229,6 +229,14 @@ def _savepoint(driver: sqlite3.Connection) -> Iterator[None]:
     driver.execute("RELEASE work")
 
 
+_REMEDIES = {
+    "SQLITE_FULL": "Make room on this disk, then start it again.",
+    "SQLITE_READONLY": "Let this account write to the broker's folder.",
+    "SQLITE_CANTOPEN": "Let this account write to the broker's folder.",
+}
+"""For what a backup would not mend."""
+
+
 @contextlib.contextmanager
 def _translated() -> Iterator[None]:
     """Errors of the database as ours, without a word of what was being stored."""
@@ -238,5 +246,5 @@ def _translated() -> Iterator[None]:
         cause = getattr(error, "orig", None) or error
         corrupt = type(cause) is sqlite3.DatabaseError
         sentence = "the broker's database is corrupt" if corrupt else "the broker's database does not answer"
-        code = getattr(cause, "sqlite_errorname", type(cause).__name__)
-        raise StoreUnavailable(sentence, detail=str(code)) from None
+        code = str(getattr(cause, "sqlite_errorname", type(cause).__name__))
+        raise StoreUnavailable(sentence, detail=code, remedy=_REMEDIES.get(code)) from None

@@ -15,7 +15,7 @@ from strongroom.records.release import Lease, LeaseState
 from strongroom.release.stores.administrators import StoredAdministrator
 from strongroom.release.stores.cells import KeyUses
 from strongroom.release.stores.port import KeyState, StoredAnswer, StoredKey, StoredLease, StoredPolicy
-from strongroom.release.stores.sqlite import SqliteStore
+from strongroom.release.stores.sqlite import SqliteStore, _translated
 
 NAME, OTHER = digest_bytes(b"a request"), digest_bytes(b"another")
 LEASE = Lease("lease", NAME, OTHER, "policy", ("a", "b"), 10, 20, LeaseState.ACTIVE, 0, NAME)
@@ -198,6 +198,17 @@ def test_a_second_broker_on_the_same_database_is_refused(store, path):
     store.close()
     SqliteStore(path).close()
     store._held = os.open(os.devnull, os.O_RDONLY)  # for the fixture to close
+
+
+def test_a_full_disk_is_mended_by_room_and_not_by_a_backup(path):
+    connection = sqlite3.connect(path)
+    connection.execute("CREATE TABLE small (x)")
+    connection.execute("PRAGMA max_page_count = 2")
+    with pytest.raises(StoreUnavailable) as refused, _translated():
+        connection.execute("CREATE TABLE too_much (x)")
+    connection.close()
+    assert refused.value.detail == "SQLITE_FULL"
+    assert "Make room" in refused.value.remedy
 
 
 def test_a_newer_database_is_refused(path):
