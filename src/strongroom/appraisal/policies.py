@@ -39,7 +39,11 @@ def from_toml(text: str) -> Policy:
         raise MalformedRecord(
             f"this policy is not TOML: {error}", remedy="Start from `strongroom policy new`."
         ) from None
-    return codec.from_json(Policy, {"type": Policy.TYPE, **dict.fromkeys(KINDS), **members})
+    try:
+        return codec.from_json(Policy, {"type": Policy.TYPE, **dict.fromkeys(KINDS), **members})
+    except MalformedRecord as error:
+        remedy = "Every member is required, and no other is known: `strongroom policy new` writes them all."
+        raise MalformedRecord(error.message, detail=error.detail, remedy=remedy) from None
 
 
 def sign_policy(policy: Policy, key: SigningKey) -> Envelope:

@@ -7,15 +7,16 @@ It listens on loopback only, since what comes to it is in the clear.
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Coroutine
 
 import httpx2
 from starlette.applications import Starlette
 from starlette.requests import Request
 from starlette.responses import Response, StreamingResponse
 from starlette.routing import Route
-from starlette.types import Send
+from starlette.types import Receive, Scope, Send
 
 from strongroom.channel import completion
 from strongroom.channel.away import why
@@ -35,8 +36,8 @@ LOOPBACK = frozenset({"127.0.0.1", "::1", "localhost"})
 MAX_REQUEST = 16 * 1024 * 1024
 _JSON = (b"content-type", b"application/json")
 _HOP = frozenset({b"host", b"connection", b"content-length", b"transfer-encoding", b"accept-encoding"})
-_ALSO = ("retry-after",)
-"""Headers of an answer that the user's client is told besides the type."""
+GONE = 499
+"""For a client that went away; it reads it no more."""
 METHODS = ["GET", "POST", "PUT", "PATCH", "DELETE"]
 
 
@@ -50,10 +51,10 @@ class Proxy:
 
     async def forward(self, request: Request) -> Response:
         body = await read_body(request, MAX_REQUEST)
-        answer = await self._send(request, body)
-        headers = {"content-type": answer.headers.get("content-type", "application/octet-stream")}
-        headers |= {name: answer.headers[name] for name in _ALSO if name in answer.headers}
-        return _Relayed(self._relay(request, answer), answer.status_code, headers)
+        answer = await _while_there(request, self._send(request, body))
+        if answer is None:
+            return Response(status_code=GONE)
+        return Relayed(self._relay(request, answer), answer)
 
     async def _send(self, request: Request, body: bytes) -> httpx2.Response:
         http = httpx2.AsyncClient(transport=self._client.resending(), timeout=httpx2.Timeout(10.0, read=300.0))
@@ -71,14 +72,48 @@ class Proxy:
 
     async def _relay(self, request: Request, answer: httpx2.Response) -> AsyncIterator[bytes]:
         """What breaks off is told in the stream, in the form of the API that was asked; then the connection breaks, too."""
-        async with contextlib.aclosing(answer):
-            try:
-                async for data in answer.aiter_bytes():
-                    yield data
-            except (StrongroomError, httpx2.HTTPError) as error:
-                if completion.media_type(answer.headers.get("content-type", "")) == completion.EVENT_STREAM:
-                    yield b"\n\n" + broken_off(request.url.path, _ours(error))
-                raise
+        try:
+            async for data in answer.aiter_bytes():
+                yield data
+        except (StrongroomError, httpx2.HTTPError) as error:
+            if completion.media_type(answer.headers.get("content-type", "")) == completion.EVENT_STREAM:
+                yield b"\n\n" + broken_off(request.url.path, _ours(error))
+            raise
+
+
+class Relayed(StreamingResponse):
+    """The worker's answer on its way. It is closed at the end, also where the user's client went before its first byte."""
+
+    def __init__(self, pieces: AsyncIterator[bytes], answer: httpx2.Response) -> None:
+        headers = {"content-type": answer.headers.get("content-type", "application/octet-stream")}
+        super().__init__(pieces, answer.status_code, headers)
+        self._answer = answer
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        async with contextlib.aclosing(self._answer):
+            await super().__call__(scope, receive, send)
+
+
+async def _while_there(request: Request, sending: Coroutine[None, None, httpx2.Response]) -> httpx2.Response | None:
+    """What `sending` gives, or None once the user's client has gone: nobody waits in the worker's queue for nobody."""
+
+    async def gone() -> None:
+        while (await request.receive())["type"] != "http.disconnect":
+            pass
+
+    sent, left = asyncio.create_task(sending), asyncio.create_task(gone())
+    taken = False
+    try:
+        await asyncio.wait({sent, left}, return_when=asyncio.FIRST_COMPLETED)
+        if taken := sent.done():
+            return sent.result()
+        return None
+    finally:
+        sent.cancel()
+        left.cancel()
+        await asyncio.gather(sent, left, return_exceptions=True)
+        if not taken and not sent.cancelled() and sent.exception() is None:  # it came while it was being called off
+            await sent.result().aclose()
 
 
 class _Relayed(StreamingResponse):

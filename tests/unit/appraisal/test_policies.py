@@ -50,8 +50,9 @@ def test_a_signed_policy_opens_only_under_its_owners_key(case):
 def test_a_policy_with_a_gap_or_a_surprise_is_refused(case, old, new):
     text = to_toml(case.policy)
     assert old in text
-    with pytest.raises(MalformedRecord):
+    with pytest.raises(MalformedRecord) as refused:
         from_toml(text.replace(old, new))
+    assert "strongroom policy new" in refused.value.remedy
 
 
 @pytest.mark.parametrize("text", ["", "=", "a = [" * 2000, "\x00", "x" * 300_000])
