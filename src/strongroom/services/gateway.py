@@ -20,6 +20,7 @@ from starlette.responses import JSONResponse, Response, StreamingResponse
 from starlette.routing import Route
 from starlette.types import ASGIApp, Send
 
+from strongroom.channel.completion import EVENT_STREAM
 from strongroom.channel.ohttp_server import OhttpMiddleware
 from strongroom.channel.once import Once
 from strongroom.channel.server import EhbpMiddleware
@@ -29,6 +30,7 @@ from strongroom.errors import ChannelRefused, ServiceUnavailable, StrongroomErro
 from strongroom.records import codec
 from strongroom.records.release import PURPOSE_SESSION
 from strongroom.records.session import EVIDENCE_PATH, EvidenceRequest, WorkerProof
+from strongroom.services.presence import GONE, while_there
 from strongroom.services.problems import Defects, read_body, status_of
 from strongroom.services.server import PATIENCE_SECONDS, Server
 from strongroom.services.shelf import Shelf
@@ -144,10 +146,10 @@ class Gateway:
         told = self._workload, self._session, model, form, asked, body, generating
         namespace = caller.namespace if caller is not None else None
         if requests.streams(asked):
-            events = await self._begin(answers.stream(*told, namespace=namespace, adapter=applied))
-            return StreamingResponse(events, media_type="text/event-stream")
-        answer = await answers.whole(*told, namespace=namespace, adapter=applied)
-        return Response(answer, media_type="application/json")
+            events = await while_there(request, self._begin(answers.stream(*told, namespace=namespace)))
+            return Response(status_code=GONE) if events is None else StreamingResponse(events, media_type=EVENT_STREAM)
+        answer = await while_there(request, answers.whole(*told, namespace=namespace))
+        return Response(status_code=GONE) if answer is None else Response(answer, media_type="application/json")
 
 
 async def _first(events: AsyncGenerator[bytes]) -> bytes:

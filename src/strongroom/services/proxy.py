@@ -7,9 +7,8 @@ It listens on loopback only, since what comes to it is in the clear.
 
 from __future__ import annotations
 
-import asyncio
 import contextlib
-from collections.abc import AsyncIterator, Coroutine
+from collections.abc import AsyncIterator
 
 import httpx2
 from starlette.applications import Starlette
@@ -29,6 +28,7 @@ from strongroom.errors import (
     Unavailable,
     UsageError,
 )
+from strongroom.services.presence import GONE, while_there
 from strongroom.services.problems import Defects, Oversize, read_body
 from strongroom.workloads.inference.forms import broken_off, form_of
 
@@ -36,8 +36,6 @@ LOOPBACK = frozenset({"127.0.0.1", "::1", "localhost"})
 MAX_REQUEST = 16 * 1024 * 1024
 _JSON = (b"content-type", b"application/json")
 _HOP = frozenset({b"host", b"connection", b"content-length", b"transfer-encoding", b"accept-encoding"})
-GONE = 499
-"""For a client that went away; it reads it no more."""
 METHODS = ["GET", "POST", "PUT", "PATCH", "DELETE"]
 
 
@@ -51,7 +49,7 @@ class Proxy:
 
     async def forward(self, request: Request) -> Response:
         body = await read_body(request, MAX_REQUEST)
-        answer = await _while_there(request, self._send(request, body))
+        answer = await while_there(request, self._send(request, body), httpx2.Response.aclose)
         if answer is None:
             return Response(status_code=GONE)
         return Relayed(self._relay(request, answer), answer)
@@ -92,36 +90,6 @@ class Relayed(StreamingResponse):
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         async with contextlib.aclosing(self._answer):
             await super().__call__(scope, receive, send)
-
-
-async def _while_there(request: Request, sending: Coroutine[None, None, httpx2.Response]) -> httpx2.Response | None:
-    """What `sending` gives, or None once the user's client has gone: nobody waits in the worker's queue for nobody."""
-
-    async def gone() -> None:
-        while (await request.receive())["type"] != "http.disconnect":
-            pass
-
-    sent, left = asyncio.create_task(sending), asyncio.create_task(gone())
-    taken = False
-    try:
-        await asyncio.wait({sent, left}, return_when=asyncio.FIRST_COMPLETED)
-        if taken := sent.done():
-            return sent.result()
-        return None
-    finally:
-        sent.cancel()
-        left.cancel()
-        await asyncio.gather(sent, left, return_exceptions=True)
-        if not taken and not sent.cancelled() and sent.exception() is None:  # it came while it was being called off
-            await sent.result().aclose()
-
-
-class _Relayed(StreamingResponse):
-    """An answer that may break off: that is no defect of this service. Without its last piece, the server breaks the connection."""
-
-    async def stream_response(self, send: Send) -> None:
-        with contextlib.suppress(StrongroomError, httpx2.HTTPError):
-            await super().stream_response(send)
 
 
 def _onwards(request: Request) -> list[tuple[bytes, bytes]]:

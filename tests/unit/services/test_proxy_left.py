@@ -4,8 +4,8 @@ import asyncio
 import json
 import socket
 import threading
-import time
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncGenerator, AsyncIterator, Iterator
+from typing import Any
 
 import httpx2
 import pytest
@@ -15,8 +15,10 @@ from strongroom.client.client import AsyncClient
 from strongroom.services.proxy import Proxy, Relayed
 from strongroom.services.server import BackgroundServer
 
-BODY = json.dumps({"model": "m", "stream": True, "messages": [{"role": "user", "content": "x"}]}).encode()
-REQUEST = b"POST /v1/chat/completions HTTP/1.1\r\nhost: p\r\ncontent-length: %d\r\n\r\n" % len(BODY) + BODY
+
+def request(*, stream: bool) -> bytes:
+    body = json.dumps({"model": "m", "stream": stream, "messages": [{"role": "user", "content": "x"}]}).encode()
+    return b"POST /v1/chat/completions HTTP/1.1\r\nhost: p\r\ncontent-length: %d\r\n\r\n" % len(body) + body
 
 
 @pytest.fixture(scope="module")
@@ -43,18 +45,25 @@ class Noting(httpx2.AsyncHTTPTransport):
             raise
 
 
-class Waiting(EchoEngine):
-    """Says nothing until it is let."""
+class Silent(EchoEngine):
+    """Says nothing, ever, and notes when nobody waits for it any more."""
 
-    async def generate(self, *words: object) -> AsyncIterator[bytes]:  # type: ignore[override]
-        self.gate = self.gate or asyncio.Event()
-        async for piece in super().generate(*words):  # type: ignore[arg-type]
-            yield piece
+    def __init__(self) -> None:
+        super().__init__()
+        self.free = threading.Event()
+
+    async def generate(self, *_: Any) -> AsyncGenerator[bytes]:
+        try:
+            await asyncio.Event().wait()
+            yield b""
+        finally:
+            self.free.set()
 
 
-def test_a_request_whose_user_went_waits_no_more(made: World):
-    way = Noting()
-    with made.serving(Waiting()) as served:
+@pytest.mark.parametrize("stream", [True, False])
+def test_a_request_whose_user_went_waits_no_more(made: World, *, stream: bool):
+    way, engine = Noting(), Silent()
+    with made.serving(engine) as served:
         client = AsyncClient(
             served.url,
             policy=made.policy,
@@ -65,14 +74,11 @@ def test_a_request_whose_user_went_waits_no_more(made: World):
         )
         with BackgroundServer(Proxy(client).app) as proxy:
             with socket.create_connection(("127.0.0.1", proxy.port)) as user:
-                user.sendall(REQUEST)
+                user.sendall(request(stream=stream))
                 assert way.sent.wait(WAIT)
                 assert not way.called_off.is_set()
             assert way.called_off.wait(WAIT)
-            until = time.monotonic() + WAIT
-            while httpx2.get(served.url + "/healthz").json()["under_way"] and time.monotonic() < until:
-                time.sleep(0.05)
-            assert httpx2.get(served.url + "/healthz").json()["under_way"] == 0
+            assert engine.free.wait(WAIT)
 
 
 def test_an_answer_that_nobody_takes_is_closed():
