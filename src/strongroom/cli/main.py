@@ -107,6 +107,9 @@ def run() -> None:
         fail(
             errors.Unavailable("interrupted", remedy="Start it again; nothing half-written was left."), as_json=as_json
         )
+    except click.exceptions.NoArgsIsHelpError as error:
+        click.echo(error.format_message(), err=True)
+        sys.exit(errors.UsageError.exit_code)
     except click.ClickException as error:
         context = getattr(error, "ctx", None)
         remedy = f"See `{context.command_path} --help`." if context is not None else None

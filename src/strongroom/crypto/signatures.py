@@ -49,13 +49,17 @@ def generate_p384() -> EllipticCurvePrivateKey:
     return ec.generate_private_key(ec.SECP384R1())
 
 
+_PRIVATE = "Give the private half of a key pair, as `strongroom keys new` writes it: the file without .pub."
+_PUBLIC = "Give the public half of a key pair, as `strongroom keys new` writes it: the file with .pub."
+
+
 def private_from_pem(data: bytes) -> SigningKey:
     """Read an unencrypted private key (PKCS #8 or SEC 1 PEM). Raises `MalformedRecord`, without a word of the key."""
     _check_pem(data)
     try:
         key = serialization.load_pem_private_key(data, password=None)
     except (ValueError, TypeError, UnsupportedAlgorithm):
-        raise MalformedRecord("this is not an unencrypted private key in PEM") from None
+        raise MalformedRecord("this is not an unencrypted private key in PEM", remedy=_PRIVATE) from None
     if isinstance(key, Ed25519PrivateKey) or (isinstance(key, EllipticCurvePrivateKey) and key.curve.name in _HASHES):
         return key
     raise MalformedRecord("this private key is not Ed25519, P-256, P-384 or P-521")
@@ -74,7 +78,7 @@ def public_from_pem(data: bytes) -> PublicKey:
     try:
         key = serialization.load_pem_public_key(data)
     except (ValueError, TypeError, UnsupportedAlgorithm):
-        raise MalformedRecord("this is not a public key in PEM") from None
+        raise MalformedRecord("this is not a public key in PEM", remedy=_PUBLIC) from None
     return _admit(key)
 
 

@@ -31,6 +31,15 @@ def stay(*, as_json: bool) -> None:
         print(json.dumps(facts) if as_json else _instructions(facts), flush=True)
         while not stop.wait(POLL_SECONDS) and made.worker.process.process.poll() is None:
             pass
+        if not stop.is_set() and not as_json:
+            print(farewell(made.worker.process.outcome()), flush=True)
+
+
+def farewell(worker: processes.Outcome) -> str:
+    """Why all of it ends though nobody pressed Ctrl-C."""
+    reason = worker.document.get("error")
+    said = f"{reason['message']} [{reason['code']}]" if isinstance(reason, dict) else f"exit code {worker.code}"
+    return f"The worker has ended: {said}. What was started for it ends, too."
 
 
 def _bring_up(made: Stack, model: Path) -> dict[str, str]:

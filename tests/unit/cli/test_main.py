@@ -88,3 +88,11 @@ def test_a_busy_port_is_seen_before_anything_is_measured():
     with socket.create_server(("127.0.0.1", 0)) as taken, pytest.raises(AddressInUse):
         require_free("127.0.0.1", taken.getsockname()[1])
     require_free("127.0.0.1", 0)
+
+
+@pytest.mark.parametrize("words", [(), ("keys",)])
+def test_a_command_without_a_word_shows_its_page_and_nothing_else(strongroom: Any, words: tuple[str, ...]):
+    ran = strongroom(*words)
+    assert ran.code == 2
+    assert ran.err.startswith("Usage: strongroom")
+    assert "remedy" not in ran.err
