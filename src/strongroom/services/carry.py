@@ -18,8 +18,8 @@ from strongroom.errors import MalformedRecord, ServiceUnavailable, UsageError
 from strongroom.services.problems import Oversize
 
 
-async def bounded(request: Request, limit: int, seconds: float) -> AsyncIterator[bytes]:
-    """The body as it arrives, of at most `limit` bytes and within `seconds`.
+async def bounded(request: Request, limit: int, seconds: float, read: asyncio.Event) -> AsyncIterator[bytes]:
+    """The body as it arrives, of at most `limit` bytes and within `seconds`; `read` is set at its end.
 
     What breaks off here breaks off there: no last chunk, no request.
     """
@@ -32,6 +32,7 @@ async def bounded(request: Request, limit: int, seconds: float) -> AsyncIterator
                     raise Oversize(f"a request of more than {limit} bytes")
                 if part:
                     yield part
+        read.set()
     except (ClientDisconnect, TimeoutError):
         raise MalformedRecord("the request ended before its end") from None
 

@@ -15,6 +15,7 @@ Not covered: its own TLS, which ends before it; callers behind one address (anot
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 import hashlib
 import secrets
@@ -37,6 +38,7 @@ from strongroom.records.fleet import AFFINITY_BYTES, AFFINITY_HEADER, FLEET_HEAD
 from strongroom.records.session import EVIDENCE_PATH
 from strongroom.services.carry import Carried, bounded
 from strongroom.services.fleet import Fleet, Member, Standing
+from strongroom.services.presence import GONE, while_there
 from strongroom.services.problems import HANDLERS, Defects, Oversize, answer, problem, read_body
 
 MAX_REQUEST = 20 << 20
@@ -162,11 +164,13 @@ class Door:
 
     async def _carry(self, request: Request, member: Member, limit: int) -> Response:
         """One request on, one answer back. What could not be sent is said to be unread (503), what broke off is not (502)."""
-        outgoing = _outgoing(request, member, limit)
+        read = asyncio.Event()
+        outgoing = _outgoing(request, member, limit, read)
         async with contextlib.AsyncExitStack() as stack:
             stack.enter_context(_counted(member))
             try:
-                answered = await member.client.network().handle_async_request(outgoing)
+                sending = member.client.network().handle_async_request(outgoing)
+                answered = await while_there(request, sending, httpx2.Response.aclose, read=read)
             except httpx2.PoolTimeout:
                 raise WorkerBusy("this worker has as many connections as it may") from None
             except (httpx2.ConnectError, httpx2.ConnectTimeout):
@@ -175,6 +179,8 @@ class Door:
             except httpx2.HTTPError as error:
                 member.doubt()
                 return problem(ServiceUnavailable(f"the worker went away ({type(error).__name__})"), 502)
+            if answered is None:
+                return Response(status_code=GONE)
             stack.push_async_callback(answered.aclose)
             if answered.status_code == _KEY_PROBLEM:
                 member.doubt()  # it may have been started anew
@@ -224,7 +230,7 @@ def _affinity(request: Request) -> bytes:
     return affinity if len(affinity) == AFFINITY_BYTES else secrets.token_bytes(AFFINITY_BYTES)
 
 
-def _outgoing(request: Request, member: Member, limit: int) -> httpx2.Request:
+def _outgoing(request: Request, member: Member, limit: int, read: asyncio.Event) -> httpx2.Request:
     """The request as it goes on: method, path, named headers, body."""
     headers = {name: request.headers[name] for name in _CARRIED_REQUEST_HEADERS if name in request.headers}
     headers["accept-encoding"] = "identity"
@@ -233,9 +239,10 @@ def _outgoing(request: Request, member: Member, limit: int) -> httpx2.Request:
         raise Oversize(f"a request of more than {limit} bytes")
     url = member.url + request.url.path
     if request.method in {"GET", "HEAD"}:
+        read.set()
         headers.pop("content-length", None)
         return httpx2.Request(request.method, url, headers=headers, extensions=_TIMEOUT)
-    body = bounded(request, limit, READ_SECONDS)
+    body = bounded(request, limit, READ_SECONDS, read)
     return httpx2.Request(request.method, url, headers=headers, content=body, extensions=_TIMEOUT)
 
 

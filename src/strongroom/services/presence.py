@@ -18,14 +18,21 @@ GONE = 499
 
 
 async def while_there(
-    request: Request, work: Coroutine[Any, Any, T], let_go: Callable[[T], Awaitable[None]] | None = None
+    request: Request,
+    work: Coroutine[Any, Any, T],
+    let_go: Callable[[T], Awaitable[None]] | None = None,
+    *,
+    read: asyncio.Event | None = None,
 ) -> T | None:
     """What `work` gives, or None once the client has gone: then `work` was cancelled, and waited for.
 
-    The body must have been read. `let_go` is given what came all the same while `work` was being called off.
+    The body must have been read, or `read` says when `work` has. `let_go` is given what came all the same while `work` was being called
+    off.
     """
 
     async def gone() -> None:
+        if read is not None:
+            await read.wait()
         while (await request.receive())["type"] != "http.disconnect":
             pass
 

@@ -14,6 +14,7 @@ Not covered: TLS, which ends before it; padding and delaying, so that who watche
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 import time
 from collections.abc import Callable
@@ -31,6 +32,7 @@ from strongroom.channel.completion import media_type
 from strongroom.errors import MalformedMessage, ServiceUnavailable
 from strongroom.records.session import EVIDENCE_PATH
 from strongroom.services.carry import Carried, bounded, origin
+from strongroom.services.presence import GONE, while_there
 from strongroom.services.problems import HANDLERS, Defects, Oversize, problem
 
 MAX_REQUEST = 20 << 20
@@ -84,9 +86,9 @@ class Relay:
     async def health(self, _: Request) -> Response:
         return JSONResponse({"state": "ready"})
 
-    async def keys(self, _: Request) -> Response:
+    async def keys(self, request: Request) -> Response:
         """The worker's key configurations, for clients of others; ours take the key from evidence."""
-        return await self._forwarded(httpx2.Request("GET", self._target + ohttp.GATEWAY_PATH, headers=_BARE))
+        return await self._forwarded(request, httpx2.Request("GET", self._target + ohttp.GATEWAY_PATH, headers=_BARE))
 
     async def carry(self, request: Request) -> Response:
         """One request on, one answer back."""
@@ -98,13 +100,17 @@ class Relay:
         declared = request.headers.get("content-length", "")
         if declared.isascii() and declared.isdigit() and int(declared) > limit:
             raise Oversize(f"a request of more than {limit} bytes")
-        body = bounded(request, limit, READ_SECONDS)
+        read = asyncio.Event()
+        body = bounded(request, limit, READ_SECONDS, read)
         headers = {**_BARE, "content-type": kind, **_incremental(kind)}
         if declared.isascii() and declared.isdigit():
             headers["content-length"] = declared
-        return await self._forwarded(httpx2.Request("POST", self._target + path, headers=headers, content=body))
+        outgoing = httpx2.Request("POST", self._target + path, headers=headers, content=body)
+        return await self._forwarded(request, outgoing, read)
 
-    async def _forwarded(self, outgoing: httpx2.Request) -> Response:
+    async def _forwarded(
+        self, request: Request, outgoing: httpx2.Request, read: asyncio.Event | None = None
+    ) -> Response:
         if not self._admitted():
             refusal = problem(ServiceUnavailable("the relay carries as much as it may"), 503)
             refusal.headers["retry-after"] = "1"
@@ -113,9 +119,12 @@ class Relay:
             self._under_way += 1
             stack.callback(self._done)
             try:
-                answer = await self._http.send(outgoing, stream=True)
+                sending = self._http.send(outgoing, stream=True)
+                answer = await while_there(request, sending, httpx2.Response.aclose, read=read)
             except httpx2.HTTPError as error:
                 raise ServiceUnavailable(f"the worker does not answer ({why(error)})") from None
+            if answer is None:
+                return Response(status_code=GONE)
             stack.push_async_callback(answer.aclose)
             kind = media_type(answer.headers.get("content-type", ""))
             if kind not in _ANSWERS:

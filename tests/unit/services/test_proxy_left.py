@@ -5,14 +5,17 @@ import json
 import socket
 import threading
 from collections.abc import AsyncGenerator, AsyncIterator, Iterator
+from contextlib import ExitStack
 from typing import Any
 
 import httpx2
 import pytest
+from fleets import opened
 from world import WAIT, EchoEngine, World, world
 
 from strongroom.client.client import AsyncClient
 from strongroom.services.proxy import Proxy, Relayed
+from strongroom.services.relay import Relay
 from strongroom.services.server import BackgroundServer
 
 
@@ -50,9 +53,10 @@ class Silent(EchoEngine):
 
     def __init__(self) -> None:
         super().__init__()
-        self.free = threading.Event()
+        self.busy, self.free = threading.Event(), threading.Event()
 
     async def generate(self, *_: Any) -> AsyncGenerator[bytes]:
+        self.busy.set()
         try:
             await asyncio.Event().wait()
             yield b""
@@ -78,6 +82,31 @@ def test_a_request_whose_user_went_waits_no_more(made: World, *, stream: bool):
                 assert way.sent.wait(WAIT)
                 assert not way.called_off.is_set()
             assert way.called_off.wait(WAIT)
+            assert engine.free.wait(WAIT)
+
+
+@pytest.mark.parametrize("way", ["door", "relay"])
+def test_nor_does_it_wait_behind_a_door_or_a_relay(made: World, way: str):
+    engine = Silent()
+    with made.serving(engine) as served, ExitStack() as between:
+        url, relay = served.url, None
+        if way == "door":
+            url = between.enter_context(opened(made, served.url)).url
+        else:
+            relay = between.enter_context(BackgroundServer(Relay(served.url).app)).url
+        client = AsyncClient(
+            url,
+            policy=made.policy,
+            anchor=made.anchor_file,
+            broker=made.broker.identity.fingerprint,
+            accept_simulated=True,
+            relay=relay,
+        )
+        with BackgroundServer(Proxy(client).app) as proxy:
+            with socket.create_connection(("127.0.0.1", proxy.port)) as user:
+                user.sendall(request(stream=False))
+                assert engine.busy.wait(WAIT)
+                assert not engine.free.is_set()
             assert engine.free.wait(WAIT)
 
 
