@@ -99,5 +99,7 @@ def image(files, packages=(), sections=(), listed=None):
         tree.file(path, data, "wheel:made-up")
     named = dict.fromkeys(files, "wheel:made-up") if listed is None else listed
     tree.file(recipe.MANIFEST, tcb.manifest(list(packages), named), "image")
-    initrd = gzip.compress(cpio.write_cpio(tree), mtime=0)
+    told = Tree()
+    told.file(recipe.CONFIGURED, tcb.manifest([], {}), "image")
+    initrd = cpio.write_cpio(told) + gzip.compress(cpio.write_cpio(tree), mtime=0)
     return unify(stub(), [*sections, (".cmdline", b"quiet"), (".linux", b"k" * 100), (".initrd", initrd)])

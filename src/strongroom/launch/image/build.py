@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from strongroom.errors import FileUnreadable, MalformedImage, UsageError
-from strongroom.launch.image import cpio, modules, recipe, tcb
+from strongroom.launch.image import cpio, elf, modules, recipe, tcb
 from strongroom.launch.image.deb import parse_deb
 from strongroom.launch.image.inside import Inside
 from strongroom.launch.image.lock import Item, Lock, origin, read_item
@@ -68,28 +68,58 @@ def read_configuration(path: Path) -> dict[str, bytes]:
     return files
 
 
+@dataclass(frozen=True, slots=True)
+class Base:
+    """All of an image that its configuration has no say in: the root of packages and wheels, packed, and what boots it."""
+
+    boot: Boot
+    root: bytes
+    release: bytes
+    kernel: str
+
+
 def build(lock: Lock, folder: Path, configuration: Mapping[str, bytes]) -> bytes:
     """The image. Raises `ImageChanged`, `ImageRefused`, or `Unreadable` errors, and then there is none."""
-    told = from_toml(configuration[posixpath.basename(PLACE)].decode("utf-8", "replace"))
+    _told(configuration)  # before the long work
+    return finish(assemble(lock, folder), configuration)
+
+
+def assemble(lock: Lock, folder: Path) -> Base:
+    """Put together what is the same for every configuration. Raises as `build`."""
     tree = Tree()
     boot = _debs(tree, lock, folder)
     _wheels(tree, lock, folder)
-    _own(tree, told, configuration)
-    _modules(tree, boot, told, lock)
+    _own(tree)
     tree.drop_dangling()
     recipe.refuse(tree)
     with Inside(tree) as inside:
         inside.compile()
-        files = {path: entry.origin for path, entry in tree if entry.kind != "folder"}
-        tree.file(recipe.MANIFEST, tcb.manifest(_rows(lock), files), SELF)
-        initrd = inside.compress(cpio.write_cpio(tree))
+        tree.file(recipe.MANIFEST, tcb.manifest(_rows(lock), _origins(tree)), SELF)
+        root = inside.compress(cpio.write_cpio(tree))
+    return Base(boot, root, _release(lock), _kernel_of(lock))
+
+
+def finish(base: Base, configuration: Mapping[str, bytes]) -> bytes:
+    """The image of one configuration: an archive of its own before the packed one, as the kernel takes several. Raises as `build`."""
+    told, tree = _told(configuration), Tree()
+    _configured(tree, told, configuration)
+    _modules(tree, base.boot, told, base.kernel)
+    tree.file(recipe.CONFIGURED, tcb.manifest([], _origins(tree)), SELF)
     sections = [
-        (".osrel", _release(lock)),
+        (".osrel", base.release),
         (".cmdline", recipe.COMMAND_LINE.encode("ascii")),
-        (".linux", boot.kernel),
-        (".initrd", initrd),
+        (".linux", base.boot.kernel),
+        (".initrd", cpio.write_cpio(tree) + base.root),
     ]
-    return unify(boot.stub, sections)
+    return unify(base.boot.stub, sections)
+
+
+def _told(configuration: Mapping[str, bytes]) -> MachineConfiguration:
+    return from_toml(configuration[posixpath.basename(PLACE)].decode("utf-8", "replace"))
+
+
+def _origins(tree: Tree) -> dict[str, str]:
+    return {path: entry.origin for path, entry in tree if entry.kind != "folder"}
 
 
 def _debs(tree: Tree, lock: Lock, folder: Path) -> Boot:
@@ -120,7 +150,7 @@ def _wheels(tree: Tree, lock: Lock, folder: Path) -> None:
         _called(item, wheel.name, wheel.version)
         for path, data in wheel.files.items():
             if recipe.wants_of_wheel(path):
-                tree.file(f"{recipe.PACKAGES}/{path}", data, origin("wheel", item))
+                tree.file(f"{recipe.PACKAGES}/{path}", elf.strip(data), origin("wheel", item))
 
 
 def _called(item: Item, name: str, version: str) -> None:
@@ -128,31 +158,41 @@ def _called(item: Item, name: str, version: str) -> None:
         raise MalformedImage(f"{item.file} calls itself {name} {version}", remedy="Make the lock anew.")
 
 
-def _own(tree: Tree, told: MachineConfiguration, configuration: Mapping[str, bytes]) -> None:
-    """What no package brings: folders, accounts, names of hosts, the first process, the configuration."""
-    for name in (*EMPTY, *(disk.place.lstrip("/") for disk in told.disks)):
+def _own(tree: Tree) -> None:
+    """What no package brings: folders, accounts, the first process."""
+    for name in EMPTY:
         tree.folder(name, SELF)
     for old in ("bin", "sbin", "lib", "lib64"):
         tree.link(old, f"usr/{old}", SELF)
-    hosts = {"localhost": "127.0.0.1", **(told.network.hosts if told.network else {})}
-    lines = "".join(f"{address} {name}\n" for name, address in sorted(hosts.items()))
-    for path, text in {**ACCOUNTS, "etc/hosts": lines}.items():
+    for path, text in ACCOUNTS.items():
         tree.file(path, text.encode(), SELF)
     tree.file(recipe.INIT, INIT.encode(), SELF, executable=True)
     tree.file(recipe.COMMAND, COMMAND.encode(), SELF, executable=True)
+
+
+def _configured(tree: Tree, told: MachineConfiguration, configuration: Mapping[str, bytes]) -> None:
+    """The configuration, and what follows from it: places of disks, names of hosts."""
+    for disk in told.disks:
+        tree.folder(disk.place.lstrip("/"), SELF)
+    hosts = {"localhost": "127.0.0.1", **(told.network.hosts if told.network else {})}
+    lines = "".join(f"{address} {name}\n" for name, address in sorted(hosts.items()))
+    tree.file("etc/hosts", lines.encode(), SELF)
     for name, data in configuration.items():
         tree.file(f"{posixpath.dirname(PLACE)}/{name}", data, SELF)
 
 
-def _modules(tree: Tree, boot: Boot, told: MachineConfiguration, lock: Lock) -> None:
+def _modules(tree: Tree, boot: Boot, told: MachineConfiguration, source: str) -> None:
     wanted = [*recipe.MODULES]
     for kind in sorted({disk.filesystem for disk in told.disks}):
         wanted += recipe.FILESYSTEMS[kind]
     order = modules.in_order(wanted, boot.modules, boot.built_in)
-    source = next(origin("deb", item) for item in lock.deb if item.name.startswith(recipe.KERNEL))
     for path in order:
         tree.file(path, boot.modules[path], source)
     tree.file(recipe.MODULE_LIST, "".join(f"/{path}\n" for path in order).encode(), SELF)
+
+
+def _kernel_of(lock: Lock) -> str:
+    return next(origin("deb", item) for item in lock.deb if item.name.startswith(recipe.KERNEL))
 
 
 def _rows(lock: Lock) -> list[Mapping[str, str]]:

@@ -7,7 +7,7 @@ such an archive is read. Does not know: compression, or what the files are. Not 
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
+from collections.abc import Generator, Iterator
 
 from strongroom.errors import MalformedImage
 from strongroom.launch.image.tree import MAX_FILES, MAX_PATH, Entry, Tree
@@ -43,7 +43,14 @@ def _member(made: bytearray, number: int, path: str, mode: int, data: bytes) -> 
 
 
 def read_cpio(data: bytes) -> Iterator[tuple[str, Entry]]:
-    """Members of an archive, with no origin. Raises `MalformedImage`."""
+    """Members of an archive, with no origin. Raises `MalformedImage`, also where something follows it."""
+    end = yield from read_members(data)
+    if any(data[end:]):
+        raise MalformedImage("something follows the end of this cpio archive")
+
+
+def read_members(data: bytes) -> Generator[tuple[str, Entry], None, int]:
+    """Members of the archive that `data` begins with; returns where it ends. Raises `MalformedImage`."""
     at = 0
     for _ in range(MAX_FILES + 2):
         header = data[at : at + HEADER]
@@ -57,9 +64,7 @@ def read_cpio(data: bytes) -> Iterator[tuple[str, Entry]]:
             raise MalformedImage("a member of this cpio archive is cut")
         name = data[at + HEADER : end - 1].decode("utf-8", "replace")
         if name == TRAILER:
-            if any(data[start:]):
-                raise MalformedImage("something follows the end of this cpio archive")
-            return
+            return start + size + -(start + size) % 4
         kind = KINDS.get(mode & 0o170000)
         if kind is None:
             raise MalformedImage(f"{name[:80]!r} is neither file, link nor folder")

@@ -9,6 +9,7 @@ from __future__ import annotations
 import re
 
 from strongroom.errors import ImageRefused
+from strongroom.launch.image import elf
 from strongroom.launch.image.tree import Entry, Tree
 
 PYTHON = "python3.11"
@@ -17,7 +18,9 @@ LIBRARIES = "usr/lib/x86_64-linux-gnu"
 LOADER = f"{LIBRARIES}/ld-linux-x86-64.so.2"
 STANDARD, PACKAGES = f"usr/lib/{PYTHON}", "usr/lib/python3/dist-packages"
 STUB = "usr/lib/systemd/boot/efi/linuxx64.efi.stub"
-MODULE_LIST, MANIFEST = "usr/lib/strongroom/modules", "usr/share/strongroom/image.json"
+MODULE_LIST = "usr/lib/strongroom/modules"
+MANIFEST, CONFIGURED = "usr/share/strongroom/image.json", "usr/share/strongroom/configured.json"
+"""The lists of what is in an image, and of what its configuration adds."""
 INIT, COMMAND, NFT = "init", "usr/bin/strongroom", "usr/sbin/nft"
 
 KERNEL = "linux-image-"
@@ -85,8 +88,8 @@ def wants_of_wheel(path: str) -> bool:
 
 
 def marked(path: str, entry: Entry) -> Entry:
-    """The entry, executable only if it is one of the programs."""
-    return Entry(entry.kind, entry.origin, entry.data, entry.kind == "file" and path in PROGRAMS)
+    """The entry as it goes in: executable only if it is one of the programs, native without what only debuggers read."""
+    return Entry(entry.kind, entry.origin, elf.strip(entry.data), entry.kind == "file" and path in PROGRAMS)
 
 
 def refuse(tree: Tree) -> None:

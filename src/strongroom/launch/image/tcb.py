@@ -72,15 +72,16 @@ def _numbers(share: Share) -> dict[str, int]:
 def contents(data: bytes) -> Contents:
     """Look into an image. Raises `MalformedImage` where it is none of ours, or not what its own list says."""
     uki = parse_uki(data)
-    entries = dict(cpio.read_cpio(_plain(bytes(uki.initrd))))
-    listed = _manifest(entries)
+    entries = _entries(bytes(uki.initrd))
+    listed = _manifest(entries, recipe.MANIFEST)
+    listed["files"] |= _manifest(entries, recipe.CONFIGURED)["files"]
     shares: dict[str, Share] = {}
     files: dict[str, Digest] = {}
     for path, entry in entries.items():
         if entry.kind == "folder":
             continue
         source = listed["files"].get(path)
-        if source is None and path != recipe.MANIFEST:
+        if source is None and path not in {recipe.MANIFEST, recipe.CONFIGURED}:
             raise MalformedImage(f"{path[:80]!r} is in this image, and not in its list")
         count(shares.setdefault(source or "image", Share()), path, entry)
         files[path] = digest_bytes(entry.data)
@@ -106,6 +107,24 @@ def count(share: Share, path: str, entry: Entry) -> None:
         share.python_lines += sum(line.strip()[:1] not in {b"", b"#"} for line in entry.data.split(b"\n"))
 
 
+def _entries(initrd: bytes) -> dict[str, Entry]:
+    """What both archives hold: the configuration's, and the packed root behind it. Nothing is in both but folders."""
+    found: dict[str, Entry] = {}
+    members = cpio.read_members(initrd)
+    while True:
+        try:
+            path, entry = next(members)
+        except StopIteration as ended:
+            end = ended.value
+            break
+        found[path] = entry
+    for path, entry in cpio.read_cpio(_plain(initrd[end:])):
+        if path in found and not found[path].kind == entry.kind == "folder":
+            raise MalformedImage(f"{path[:80]!r} is in this image twice")
+        found[path] = entry
+    return found
+
+
 def _plain(packed: bytes) -> bytes:
     try:
         inflater = zlib.decompressobj(wbits=31)
@@ -117,8 +136,8 @@ def _plain(packed: bytes) -> bytes:
     return made
 
 
-def _manifest(entries: Mapping[str, Entry]) -> dict[str, Any]:
-    found = entries.get(recipe.MANIFEST)
+def _manifest(entries: Mapping[str, Entry], path: str) -> dict[str, Any]:
+    found = entries.get(path)
     listed: Any = codec.parse_json(found.data, limit=MAX_MANIFEST) if found is not None else None
     if not isinstance(listed, dict) or set(listed) != {"files", "packages"}:
         raise MalformedImage("this image does not list what is in it: it is no worker image")
