@@ -9,13 +9,23 @@ FUZZ_SECONDS ?= 60
 SOAK_SECONDS ?= 600
 
 .DEFAULT_GOAL := help
-.PHONY: help demo serve test test-ml check unit faults fuzz soak bench reference wheel lock clean
+.PHONY: help demo demo-vm serve test test-ml check unit faults fuzz soak bench reference wheel lock clean
 
 help:  ## this list
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):[^#]*## /  make \1\t/' | expand -t 20
 
 demo: $(VENV)/.demo  ## the main job on this machine, then attacks on it, each refused
 	$(BIN)/strongroom demo
+
+demo-vm: build/image.fetched  ## the main job in a virtual machine that boots for real, then attacks, each refused (needs Debian's packages)
+	rm -f build/image/strongroom-*.whl
+	SOURCE_DATE_EPOCH=1580601600 $(PIP) wheel --quiet --no-deps --no-build-isolation --wheel-dir build/image .
+	$(BIN)/strongroom demo --vm build/image $(ARGS)
+
+build/image.fetched: requirements/demo.txt | $(VENV)/.demo
+	rm -rf build/image
+	$(BIN)/strongroom image fetch build/image --requirements requirements/demo.txt $(if $(findstring --json,$(ARGS)),> /dev/null)
+	@touch $@
 
 serve: $(VENV)/.demo  ## the same stack, left running for you to talk to, until Ctrl-C
 	$(BIN)/strongroom demo --serve

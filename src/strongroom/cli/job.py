@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import json
 import secrets
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -73,7 +74,7 @@ def sign(spec: Path, code: Path, identity: Path, target: Path, *, as_json: bool)
 @click.option("--output", "target", metavar="REF", help="Where the sealed outputs go (dir:PATH[:TAG]).")
 @click.option(
     "--receipt", type=PATH, default=Path("job-receipt.json"), show_default=True,
-    help="Where the receipt goes; beside it, with .pub, the key that signs the outputs.",
+    help="Where the receipt goes; beside it, with .pub, the key that signs the outputs. - prints both.",
 )  # fmt: skip
 @click.option(
     "--nonce", metavar="HEX", help="Your own 32 bytes, which the evidence in the receipt answers; else fresh ones."
@@ -110,13 +111,18 @@ def run(
             "a job needs its code, its inputs and a place for its outputs", remedy="--code --input --output"
         )
     wanted = order(spec, output.read_file(code), target, _nonce(nonce))
+    printed = str(receipt) == "-"
     public = receipt.with_name(receipt.name + ".pub")
-    for place in (receipt, public):
+    for place in () if printed else (receipt, public):
         _must_be_free(place)
     left: list[Finished] = []
 
     def deliver(finished: Finished) -> None:
         left.append(finished)
+        if printed:
+            shown = {"receipt": codec.to_json(finished.receipt), "signer": public_to_pem(finished.signer).decode()}
+            click.echo(json.dumps(shown))
+            return
         output.write_file(receipt, codec.encode(finished.receipt))
         output.write_file(public, public_to_pem(finished.signer))
 

@@ -112,6 +112,12 @@ class Forward(click.ParamType[tuple[int, int]]):
     multiple=True,
     help="A raw disk, for the specification's in their order; of those that are written, a copy is.",
 )
+@click.option(
+    "--tpm-config",
+    type=click.Path(exists=True, dir_okay=False, path_type=Path),
+    metavar="FILE",
+    help="A swtpm_setup.conf: who certifies the software TPM's endorsement key, so that it can be enrolled.",
+)
 @click.option("--gpu", "gpus", metavar="ADDRESS", multiple=True, help="A GPU's PCI address.")
 @click.option("--vsock-cid", type=click.IntRange(3), help="The guest's address, if it has a vsock.")
 @click.option("--until", type=click.Choice(["booted", "attested", "ready"]), default="ready", show_default=True)
@@ -262,7 +268,8 @@ def _launcher(
     )  # fmt: skip
     screen = Lines() if as_json else Screen()
     launcher = Launcher(
-        spec, place, driver(given.get("driver") or name), _key(folder, key, make=make_key), host=host, report=screen,
+        spec, place, driver(given.get("driver") or name, tpm_config=given.get("tpm_config")),
+        _key(folder, key, make=make_key), host=host, report=screen,
         revoke=_revoke(given), drain_seconds=given.get("drain_seconds", 0.0), prove_seconds=given.get("prove_seconds", 0.0),
     )  # fmt: skip
     try:

@@ -54,6 +54,8 @@ class Result:
     name: str
     expected: str
     code: str
+    named: tuple[str, ...] = ()
+    """What was found to differ, for people."""
 
     @property
     def refused(self) -> bool:

@@ -14,7 +14,7 @@ from rich.text import Text
 
 if TYPE_CHECKING:
     from strongroom.demo.attacks import Result
-    from strongroom.demo.story import Told
+    from strongroom.demo.telling import Told
 
 RIVER = """\
 owner            broker                     worker (in the TEE)    user

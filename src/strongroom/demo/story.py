@@ -8,19 +8,15 @@ from __future__ import annotations
 import secrets
 import shutil
 import tempfile
-import time
-from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
-from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Protocol
 
 from strongroom.demo import attacks, processes
 from strongroom.demo.attacks import Result, Scene
-from strongroom.demo.canaries import Canary, Sighting, hunt
+from strongroom.demo.canaries import hunt
 from strongroom.demo.model import fetch_model
 from strongroom.demo.stack import KEY_ID, MODEL_NAME, POLICY_ID, Stack, WorkerProcess, stack
+from strongroom.demo.telling import Screen, Teller, Told
 from strongroom.errors import Refused
 from strongroom.records.policy import Policy
 
@@ -30,70 +26,13 @@ STARTERS = 2
 """Attacks that start a worker of their own run two at a time: the machine may have two cores."""
 
 
-class Screen(Protocol):
-    """Where the story is told."""
-
-    def step(self, number: int, name: str) -> None: ...
-    def fact(self, text: str) -> None: ...
-    def done(self, seconds: float) -> None: ...
-    def attack(self, result: Result) -> None: ...
-    def end(self, told: Told) -> None: ...
-
-
-@dataclass
-class Told:
-    """What the story showed; `ok` if all of it went as it must."""
-
-    steps: list[dict[str, Any]] = field(default_factory=list)
-    attacks: list[Result] = field(default_factory=list)
-    planted: int = 0
-    found: list[Sighting] = field(default_factory=list)
-    answer: str = ""
-
-    @property
-    def ok(self) -> bool:
-        complete = bool(self.steps) and bool(self.attacks) and self.planted > 0
-        return (
-            complete
-            and not self.found
-            and all(step["ok"] for step in self.steps)
-            and all(a.refused for a in self.attacks)
-        )
-
-    def as_json(self) -> dict[str, Any]:
-        return {
-            "steps": self.steps,
-            "attacks": [{"name": a.name, "refused": a.refused, "code": a.code} for a in self.attacks],
-            "canaries": {"planted": self.planted, "found": len(self.found)},
-        }
-
-
-class Story:
+class Story(Teller):
     """One telling. `screen` sees it live; `told` is what remains."""
 
     def __init__(self, made: Stack, screen: Screen) -> None:
-        self._stack, self._screen = made, screen
-        self.told = Told()
-        self._canaries: list[Canary] = []
+        super().__init__(screen)
+        self._stack = made
         self._kept = "a folder"
-
-    @contextmanager
-    def _step(self, name: str) -> Iterator[Callable[[str], None]]:
-        began = time.monotonic()
-        entry: dict[str, Any] = {"name": name, "ok": False, "seconds": 0.0}
-        self.told.steps.append(entry)
-        self._screen.step(len(self.told.steps), name)
-        try:
-            yield self._screen.fact
-            entry["ok"] = True
-        finally:
-            entry["seconds"] = round(time.monotonic() - began, 2)
-            self._screen.done(entry["seconds"])
-
-    def _plant(self, place: str, secret: bytes) -> str:
-        self._canaries.append(Canary(place, secret))
-        self.told.planted = len(self._canaries)
-        return secret.decode("ascii", "replace")
 
     def tell(self) -> Told:
         """All of it."""
@@ -211,10 +150,6 @@ class Story:
                 fact(f"FOUND {sighting.canary} in {sighting.file}")
             if self.told.found:
                 raise Refused("a canary was seen outside the worker")
-
-    def _record(self, result: Result) -> None:
-        self.told.attacks.append(result)
-        self._screen.attack(result)
 
 
 def tell(screen: Screen) -> Told:

@@ -16,9 +16,14 @@ from strongroom.records import codec
 
 
 def main(told: dict[str, str]) -> dict[str, object]:
-    """Verify, ask, and save the receipt. `told` has url, policy, anchor, broker, prompt, user, max_tokens, receipt."""
+    """Verify, ask, and save the receipt. `told` has url, policy, anchor, broker, prompt, user, max_tokens, receipt; perhaps enroller."""
     client = Client(
-        told["url"], policy=told["policy"], anchor=told["anchor"], broker=told["broker"], accept_simulated=True
+        told["url"],
+        policy=told["policy"],
+        anchor=told["anchor"],
+        enrollers=[told["enroller"]] if "enroller" in told else [],
+        broker=told["broker"],
+        accept_simulated=True,
     )
     began = time.monotonic()
     verification = client.verify()

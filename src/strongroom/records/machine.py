@@ -31,7 +31,8 @@ _INTERFACE = re.compile(r"[a-z][a-z0-9]{0,14}")
 _DEVICE = re.compile(r"/dev/[a-z0-9]{1,32}")
 _PART = re.compile(r"[A-Za-z0-9_][A-Za-z0-9._-]{0,63}")
 _TOLD = re.compile(r"[a-z][a-z-]{0,31}")
-_DEFAULTS: Mapping[str, Any] = {"network": None, "disks": [], "told": {}}
+_VARIABLE = re.compile(r"[A-Z][A-Z0-9_]{0,63}")
+_DEFAULTS: Mapping[str, Any] = {"network": None, "disks": [], "told": {}, "environment": {}}
 _NETWORK: Mapping[str, Any] = {"interface": "eth0", "gateway": None, "serves": [], "reaches": [], "hosts": {}}
 
 
@@ -90,15 +91,16 @@ class Disk:
 class MachineConfiguration:
     """One worker's machine. `command` is what it is there for, word by word; no shell reads it.
 
-    `told` names digests that nobody can know when the image is built, such as the image's own: `{image}` in a word of the
-    command is replaced by the one line `sha256:…` in the file that `told` names for `image`. The host can write anything
-    there; it is believed only where evidence bears it out.
+    `environment` holds further variables of that command. `told` names digests that nobody can know when the image is built, such as
+    the image's own: `{image}` in a word of the command is replaced by the one line `sha256:…` in the file that `told` names for
+    `image`. The host can write anything there; it is believed only where evidence bears it out.
     """
 
     version: int
     network: Network | None
     disks: tuple[Disk, ...]
     told: Mapping[str, str]
+    environment: Mapping[str, str]
     command: tuple[str, ...]
 
     def __post_init__(self) -> None:
@@ -107,7 +109,13 @@ class MachineConfiguration:
         for word in self.command:
             _require(len(word) <= MAX_WORD and "\0" not in word, "a word that is no argument")
             _require(not looks_secret(word), "a command with a secret in it: whoever has the image reads it")
-        _require(len(self.told) <= MAX_NAMED and len(self.disks) <= MAX_NAMED, "too many disks or names")
+        for name, value in self.environment.items():
+            _require(_VARIABLE.fullmatch(name) and "\0" not in value, "a variable that is none")
+            _require(
+                not looks_secret(f"{name}={value}"), "a variable with a secret in it: whoever has the image reads it"
+            )
+        named = (self.told, self.disks, self.environment)
+        _require(max(map(len, named)) <= MAX_NAMED, "too many disks, names or variables")
         for name, path in self.told.items():
             _require(_TOLD.fullmatch(name) and _below_shares(path), f"what is told lies in a file below {SHARES}")
             _require(any(path.startswith(f"{disk.place}/") for disk in self.disks), f"no disk holds {path[:80]!r}")

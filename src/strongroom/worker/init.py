@@ -95,7 +95,7 @@ def start(kernel: Kernel) -> int:
     command = command_of(kernel, told)
     kernel.say(f"init: starting {command[0]}")
     with _step("the worker"):
-        return kernel.run(command, ENVIRONMENT, USER)
+        return kernel.run(command, {**ENVIRONMENT, **told.environment}, USER)
 
 
 @contextlib.contextmanager

@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Literal, Protocol
 
 from strongroom.crypto.signatures import SigningKey
-from strongroom.errors import LaunchFailed, ServiceUnavailable, StrongroomError, UsageError
+from strongroom.errors import LaunchFailed, LaunchGone, ServiceUnavailable, StrongroomError, UsageError
 from strongroom.launch.doctor import Host, machine
 from strongroom.launch.life import preflight, staging, wipe
 from strongroom.launch.life.attest import Attest
@@ -32,7 +32,6 @@ from strongroom.records.launched import Entry, Plan, Running, State, Wiped, Wipe
 
 PROVE_SECONDS, DRAIN_SECONDS = 300.0, 20.0
 PAUSE_SECONDS = 0.5
-GONE = "launch.gone"
 
 
 @dataclass(frozen=True, slots=True)
@@ -220,8 +219,8 @@ class Launcher:
         if state in RUNNING:
             running = self._running(journal)
             if running is None or not self.driver.alive(running):
-                error = LaunchFailed("the machine is gone")
-                self._enter(journal, State.FAILED, _json({"error": error.as_dict()}), self.clock(), reason=GONE)
+                error = LaunchGone("the machine is gone")
+                self._enter(journal, State.FAILED, _json({"error": error.as_dict()}), self.clock(), reason=error.code)
         if stray or journal.state in {State.FAILED, State.DRAINING}:
             self._wipe(journal)
 

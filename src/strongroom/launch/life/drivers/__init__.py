@@ -6,6 +6,7 @@ own folder, so that also what a crashed launcher started and did not write down 
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Protocol
 
 from strongroom.errors import UsageError
@@ -51,12 +52,16 @@ class Driver(Protocol):
         """Take away what is set up besides files; nothing happens where there is nothing."""
 
 
-def driver(name: str) -> Driver:
-    """A driver by its name. Raises `UsageError`."""
+def driver(name: str, *, tpm_config: Path | None = None) -> Driver:
+    """A driver by its name; `tpm_config` as in `qemu.Qemu`, where libvirt has a file of its own for it. Raises `UsageError`."""
+    if tpm_config is not None and name != "qemu":
+        raise UsageError(
+            f"{name} makes its software TPMs itself", remedy="Write /etc/swtpm_setup.conf on its host instead."
+        )
     if name == "qemu":
         from strongroom.launch.life.drivers.qemu import Qemu
 
-        return Qemu()
+        return Qemu(tpm_config)
     if name == "libvirt":
         from strongroom.launch.life.drivers.libvirt import Libvirt
 

@@ -23,7 +23,7 @@ from strongroom.launch.qemu import PROGRAM, arguments
 from strongroom.records.launch import LaunchSpec
 from strongroom.records.launched import ProcessId, Running
 
-TPM = "swtpm"
+TPM, SETUP = "swtpm", "swtpm_setup"
 START_SECONDS, QUIT_SECONDS, TPM_SECONDS = 60.0, 5.0, 2.0
 LONGEST_SOCKET = 107
 """Bytes of a unix socket's path (unix(7): 108 with the end)."""
@@ -31,13 +31,21 @@ _VERSION = re.compile(r"version (\d+\.\d+)")
 
 
 class Qemu:
-    """Machines as QEMU processes on this host."""
+    """Machines as QEMU processes on this host.
+
+    `tpm_config` is a configuration of `swtpm_setup`, by which each machine's chip gets an endorsement key with a certificate, of whoever
+    the configuration names; without it a chip has none, and nobody can enrol it.
+    """
 
     name = "qemu"
 
+    def __init__(self, tpm_config: Path | None = None) -> None:
+        self._tpm_config = tpm_config
+
     def check(self, spec: LaunchSpec, place: Place) -> None:
         """See `Driver.check`."""
-        for program in (PROGRAM, *((TPM,) if spec.tee == "tpm" else ())):
+        chip = (TPM,) if self._tpm_config is None else (TPM, SETUP)
+        for program in (PROGRAM, *(chip if spec.tee == "tpm" else ())):
             if shutil.which(program) is None:
                 raise HypervisorUnavailable(f"missing program: {program}")
         for path in (monitor(place), place.tpm):
@@ -65,6 +73,9 @@ class Qemu:
 
     def _start_tpm(self, place: Place) -> None:
         (place.state / "tpm").mkdir(mode=0o700, exist_ok=True)
+        if self._tpm_config is not None:
+            made = [SETUP, "--tpm2", "--tpmstate", str(place.state / "tpm"), "--create-ek-cert"]
+            _run([*made, "--config", os.path.abspath(self._tpm_config)])  # noqa: PTH100 (links stay)
         state, control = f"dir={place.state / 'tpm'},mode=0600", f"type=unixio,path={place.tpm}"
         words = [
             TPM,
