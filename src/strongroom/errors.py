@@ -251,6 +251,18 @@ class NotMeasurable(Refused):
     default_remedy = "Change the launch specification so that all that decides what runs is measured."
 
 
+class ImageRefused(Refused):
+    code = "image.refused"
+    default_remedy = "Take what is named out of the image; a worker image holds what its worker needs, and no more."
+
+
+class MachineUnfit(Refused):
+    code = "machine.unfit"
+    default_remedy = (
+        "The machine is switched off, and nothing was started. Look at the image's configuration and at the host."
+    )
+
+
 class HostNotReady(Refused):
     code = "launch.host_not_ready"
     default_remedy = "Look at `strongroom doctor`: each check that did not pass has a remedy."
@@ -261,6 +273,11 @@ class LaunchFailed(Refused):
     default_remedy = (
         "Look at the evidence in the launch's folder; `strongroom launch up` wipes what is left and starts anew."
     )
+
+
+class LaunchGone(LaunchFailed):
+    code = "launch.gone"
+    default_remedy = "`strongroom launch up` wipes what is left and starts anew."
 
 
 class WipeInvalid(Refused):

@@ -40,7 +40,7 @@ LOW_PORTS = range(20_000, 32_000)
 
 @dataclass
 class Estate:
-    """One owner, one installation and one broker under `root`. `up` is set while the broker answers."""
+    """One owner, one installation and one broker under `root`. `up` is set while the broker answers; `owners` are further ones' keys."""
 
     root: Path
     installation: Installation
@@ -49,6 +49,7 @@ class Estate:
     up: threading.Event = field(default_factory=threading.Event)
     broker: Process | None = None
     fingerprint: Digest | None = None
+    owners: list[Path] = field(default_factory=list)
     starts: int = 0
     ended: list[Process] = field(default_factory=list)
 
@@ -74,6 +75,7 @@ class Estate:
         words = processes.command(
             "broker", "serve", "--state", state or self.host / "broker", "--owner", self.signer, "--anchor", self.anchor,
             "--profile", "development", "--listen", f"127.0.0.1:{self.port if port is None else port}",
+            *(word for owner in self.owners for word in ("--owner", owner)),
         )  # fmt: skip
         process = Process(words, self.root / f"broker-{self.starts}.log")
         self.ended.append(process)

@@ -172,7 +172,7 @@ def test_another_model_is_refused(story):
     with pytest.raises(AppraisalRefused) as refused:
         story.worker_side.release(place.asks(story, artifact=OTHER_MODEL))
     assert "policy.artifacts" in refused.value.failed
-    with pytest.raises(ReleaseRefused, match="does not name"):
+    with pytest.raises(ReleaseRefused, match="names the artifact asked for"):
         story.worker_side.release(place.asks(story, artifact=MODEL))
 
 

@@ -15,6 +15,7 @@ import shutil
 import signal
 import time
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -83,7 +84,8 @@ def seen(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[tuple[Stac
         shutil.copyfile(model, folder / "model.gguf")
         processes.must("keys", "create", KEY_ID, "--policy-id", POLICY_ID, *made.at_broker())
         artifact = made.seal(folder, MODEL_NAME)
-        policy = made.publish(made.policy(artifact, made.configuration(MODEL_NAME)))
+        policy = made.policy(artifact, made.configuration(MODEL_NAME))
+        policy = made.publish(replace(policy, lease_seconds=60))  # no answer is refused because this machine is busy
         made.wait_ready(made.start_worker(MODEL_NAME))
         yield made, collector, policy
         shutil.rmtree(folder)

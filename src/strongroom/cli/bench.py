@@ -11,12 +11,13 @@ import click
 
 from strongroom.bench.figures import Figure
 from strongroom.cli import output, platform
+from strongroom.errors import UsageError
 
 MODEL_MIB = 4096
 
 
 @click.command("bench", short_help="figures of this machine, as ratios to a named baseline")
-@click.argument("name", type=click.Choice(["broker", "inference", "open", "padding", "platform", "verify"]))
+@click.argument("name", type=click.Choice(["broker", "inference", "launch", "open", "padding", "platform", "verify"]))
 @click.option(
     "--pairs",
     type=click.IntRange(5),
@@ -51,6 +52,7 @@ def bench_command(
     tokens: int,
     size: int | None,
     model: Path | None,
+    spec: Path | None,
     save: Path | None,
     folder: Path,
     saved: tuple[Path, Path] | None,
@@ -84,6 +86,7 @@ def bench_command(
     measures: dict[str, Callable[[], list[Figure]]] = {
         "broker": lambda: _broker(pairs, progress),
         "inference": lambda: _inference(model, pairs, tokens, progress),
+        "launch": lambda: _launch(spec, pairs, progress),
         "open": lambda: _open(pairs, size or MODEL_MIB, progress),
         "padding": lambda: _padding(model, tokens, progress),
         "verify": lambda: _verify(pairs, progress),

@@ -122,6 +122,7 @@ def serve_command(
     Ends with exit 1 when its lease ends: it has then drained and wiped. At SIGHUP it looks at its references again: another
     artifact there is measured, its key obtained, and it takes the place of the one before.
     """
+    from strongroom.engines.server import Needs
     from strongroom.services.server import parse_listen, require_free
     from strongroom.services.worker import configuration, inference, run_worker
     from strongroom.workloads.inference.models import Restarts

@@ -69,16 +69,16 @@ class Bounds:
     """What a process keeps.
 
     `control` is its socket to the worker: when that hangs up, the process dies. `descriptors` stay open besides; `readable` are
-    absolute paths of files and folders; `scratch_bytes` bounds its /tmp, `shared_bytes` its /dev/shm if it has one, `open_files`
-    its descriptors. `listener` lets it listen on AF_UNIX sockets until `seccomp.refuse_sockets` is called. With `server` it may execute
-    what is readable and use the loopback of its own network namespace, and is under neither seccomp nor Landlock.
+    absolute paths of files and folders; `scratch_bytes` bounds its /tmp, `open_files` its descriptors. `listener` lets it
+    listen on AF_UNIX sockets until `seccomp.refuse_sockets` is called. With `server` it may execute what is readable and use the
+    loopback of its own network namespace, has a /dev/shm as large as its /tmp, and is under neither seccomp nor Landlock; `devices`
+    are nodes that it has besides, and with `compiles` it may execute what it wrote to its /tmp.
     """
 
     control: int
     descriptors: tuple[int, ...] = ()
     readable: tuple[str, ...] = ()
     scratch_bytes: int = 16 * 1024 * 1024
-    shared_bytes: int = 0
     open_files: int = 256
     listener: bool = False
     server: bool = False
@@ -176,8 +176,9 @@ def _change_root(attempts: Attempts, bounds: Bounds) -> None:
             bounds.readable,
             bounds.scratch_bytes,
             processes=processes,
-            devices=DEVICES if bounds.server else (),
-            shared_bytes=bounds.shared_bytes,
+            devices=(*DEVICES, *bounds.devices) if bounds.server else (),
+            compiles=bounds.compiles,
+            names_threads=bool(bounds.devices),
         )
     if unhidden is not None:
         attempts.fail(unhidden.strerror or str(unhidden), "own-proc")

@@ -70,13 +70,14 @@ class LlamaAdapter:
 
     def __init__(self) -> None:
         self._server: xllamacpp.Server | None = None
-        self._embeddings, self._jinja, self._adapters = False, False, 0
+        self._embeddings, self._jinja, self._adapters, self._context = False, False, 0, 0
         self._slots: Slots | None = None
 
     def load(self, model: int, settings: Mapping[str, Any], scratch: str, adapters: Sequence[int] = ()) -> int:
         checked = check_settings(settings)
         self._embeddings, self._jinja = bool(checked["embeddings"]), bool(checked["jinja"])
         self._adapters = len(adapters)
+        self._context = int(checked["context"])
         if checked["cache_prompt"]:
             self._slots = Slots(checked["slots"])
         self._server = xllamacpp.Server(parameters(model, checked, scratch, adapters))

@@ -23,7 +23,8 @@ NAMESPACES = {
 }
 _PLAIN = linux.MS_NOSUID | linux.MS_NODEV | linux.MS_NOEXEC
 _BASE = "/tmp"  # noqa: S108  # a folder that every system has; the new root is put together over it, in a private namespace
-SCRATCH, SHARED = "/tmp", "/dev/shm"  # noqa: S108  # file systems of the child's own
+SCRATCH = "/tmp"  # noqa: S108  # a file system of the child's own
+_SHARED = "/dev/shm"  # noqa: S108  # where the processes of a server share memory
 
 
 def become_nobody(readable: Sequence[str]) -> None:
@@ -62,13 +63,15 @@ def own_root(
     *,
     processes: bool,
     devices: Sequence[str] = (),
-    shared_bytes: int = 0,
+    compiles: bool = False,
+    names_threads: bool = False,
 ) -> OSError | None:
     """A read-only root that holds `readable` (read-only), `devices`, /proc (read-only) and a bounded, non-executable /tmp; nothing else.
 
-    With `shared_bytes` there is a /dev/shm like that /tmp, by which the processes in there share memory. To be called in a fresh mount
-    namespace only. With `processes`, /proc shows this process namespace alone; where the kernel refuses that, the old /proc is shown and
-    the reason returned. Raises `OSError` if there is no such root.
+    Beside devices there is a /dev/shm, bounded as /tmp is; what `compiles` may execute what lies in its /tmp; what `names_threads` may
+    write to /proc whatever its account may there, as CUDA does in each thread's `comm`.
+    To be called in a fresh mount namespace only. With `processes`, /proc shows this process namespace alone; where the kernel
+    refuses that, the old /proc is shown and the reason returned. Raises `OSError` if there is no such root.
     """
     linux.mount("", "/", linux.MS_REC | linux.MS_PRIVATE)
     trees = [(path, Path(path).is_dir(), linux.clone_tree(path)) for path in _outermost(readable)]
@@ -76,12 +79,11 @@ def own_root(
     linux.mount("tmpfs", _BASE, _PLAIN, "size=1m,nr_inodes=4k,mode=755")
     for folder in ("/proc", SCRATCH):
         Path(_BASE + folder).mkdir()
-    linux.mount(
-        "tmpfs", _BASE + SCRATCH, _PLAIN, f"size={scratch_bytes},mode=700"
-    )  # first: `readable` may lie below it
-    if shared_bytes:
-        Path(_BASE + SHARED).mkdir(parents=True)
-        linux.mount("tmpfs", _BASE + SHARED, _PLAIN, f"size={shared_bytes},mode=700")
+    memory, plain = f"size={scratch_bytes},mode=700", _PLAIN & ~linux.MS_NOEXEC if compiles else _PLAIN
+    linux.mount("tmpfs", _BASE + SCRATCH, plain, memory)  # first: `readable` may lie below it
+    if devices:
+        Path(_BASE + _SHARED).mkdir(parents=True)
+        linux.mount("tmpfs", _BASE + _SHARED, _PLAIN, memory)
     for path, folder_there, tree in trees:
         target = Path(_BASE + path)
         target.parent.mkdir(parents=True, exist_ok=True)

@@ -6,7 +6,7 @@ The server is free to start processes and threads, so neither seccomp nor Landlo
 files, an account without rights and no capabilities do (`confine.ServerConfinement`).
 
 Knows: the life of that child from the worker's side. Does not know: HTTP (`upstream`), what the server is.
-Not covered: GPUs, and code that a server compiles at run time: nothing in its /tmp can be executed.
+Not covered: whether a GPU that it is given deserves it: nothing has proved the card, so whoever gives it one says `unsafe`.
 """
 
 from __future__ import annotations

@@ -20,26 +20,27 @@ from strongroom.engines.confine import Bounds, confine, python_paths
 
 _PROGRAMS = ("/usr", "/bin", "/sbin", "/lib", "/lib64", "/opt", "/etc/ld.so.cache", "/etc/alternatives")
 """Where programs and their libraries are, besides this Python's own folders."""
+_GPUS = ("nvidia[0-9]*", "nvidiactl", "nvidia-uvm", "nvidia-uvm-tools", "nvidia-caps/*")
 _PROCESSORS = ("/sys/devices/system/cpu", "/sys/devices/system/node")
 """How many processors there are and which memory is near which: /proc says the most of it, and servers place their threads by this."""
-_SCRATCH_BYTES, _SHARED_BYTES, _OPEN_FILES = 512 * 1024 * 1024, 1024 * 1024 * 1024, 4096
+_OPEN_FILES = 4096
 _MAX_LINE, _MAX_FILES = 64 * 1024, 253
 _HOST, _CONNECT_SECONDS = "127.0.0.1", 20.0
 
 
-def main(control: int, arguments: list[str]) -> NoReturn:  # noqa: ARG001  # as `spawn_child` calls it
-    """The child's whole life."""
+def main(control: int, arguments: list[str]) -> NoReturn:
+    """The child's whole life. `arguments` are those of `server.Needs.arguments`."""
+    scratch_mib, gpus, compiles = (int(argument) for argument in arguments)
     programs = (path for path in (*_PROGRAMS, *_PROCESSORS, sys.prefix, sys.base_prefix) if Path(path).exists())
     readable = tuple(dict.fromkeys([*python_paths(), *programs]))
-    confined = confine(
-        Bounds(
-            control=control,
-            readable=readable,
-            scratch_bytes=_SCRATCH_BYTES,
-            shared_bytes=_SHARED_BYTES,
-            open_files=_OPEN_FILES,
-            server=True,
-        )
+    bounds = Bounds(
+        control=control,
+        readable=(*readable, "/sys") if gpus else readable,  # where drivers look for the card
+        scratch_bytes=scratch_mib << 20,
+        open_files=_OPEN_FILES,
+        server=True,
+        devices=tuple(str(node) for name in _GPUS for node in sorted(Path("/dev").glob(name))) if gpus else (),
+        compiles=bool(compiles),
     )
     confined = confine(bounds)
     try:

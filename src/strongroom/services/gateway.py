@@ -146,9 +146,10 @@ class Gateway:
         told = self._workload, self._session, model, form, asked, body, generating
         namespace = caller.namespace if caller is not None else None
         if requests.streams(asked):
-            events = await while_there(request, self._begin(answers.stream(*told, namespace=namespace)))
-            return Response(status_code=GONE) if events is None else StreamingResponse(events, media_type=EVENT_STREAM)
-        answer = await while_there(request, answers.whole(*told, namespace=namespace))
+            events = answers.stream(*told, namespace=namespace, adapter=applied)
+            first = await while_there(request, _first(events), lambda _: events.aclose())
+            return Response(status_code=GONE) if first is None else _Begun(first, events, media_type=EVENT_STREAM)
+        answer = await while_there(request, answers.whole(*told, namespace=namespace, adapter=applied))
         return Response(status_code=GONE) if answer is None else Response(answer, media_type="application/json")
 
 

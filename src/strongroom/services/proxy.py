@@ -36,6 +36,8 @@ LOOPBACK = frozenset({"127.0.0.1", "::1", "localhost"})
 MAX_REQUEST = 16 * 1024 * 1024
 _JSON = (b"content-type", b"application/json")
 _HOP = frozenset({b"host", b"connection", b"content-length", b"transfer-encoding", b"accept-encoding"})
+_ALSO = ("retry-after",)
+"""Headers of an answer that the user's client is told besides the type."""
 METHODS = ["GET", "POST", "PUT", "PATCH", "DELETE"]
 
 
@@ -80,16 +82,24 @@ class Proxy:
 
 
 class Relayed(StreamingResponse):
-    """The worker's answer on its way. It is closed at the end, also where the user's client went before its first byte."""
+    """The worker's answer on its way. It is closed at the end, also where the user's client went before its first byte.
+
+    It may break off: that is no defect of this service. Without its last piece, the server breaks the connection.
+    """
 
     def __init__(self, pieces: AsyncIterator[bytes], answer: httpx2.Response) -> None:
         headers = {"content-type": answer.headers.get("content-type", "application/octet-stream")}
+        headers |= {name: answer.headers[name] for name in _ALSO if name in answer.headers}
         super().__init__(pieces, answer.status_code, headers)
         self._answer = answer
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         async with contextlib.aclosing(self._answer):
             await super().__call__(scope, receive, send)
+
+    async def stream_response(self, send: Send) -> None:
+        with contextlib.suppress(StrongroomError, httpx2.HTTPError):
+            await super().stream_response(send)
 
 
 def _onwards(request: Request) -> list[tuple[bytes, bytes]]:

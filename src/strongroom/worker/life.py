@@ -143,7 +143,7 @@ class Worker:
             self._workload.wipe()
             self._report(State.WIPED, "children ended, plaintext closed, keys dropped")
 
-    async def _obtain(self) -> tuple[Session, Released]:
+    async def _obtain(self) -> tuple[Attester, Session, Released]:
         """Measure, prove, obtain. The term counts from before the request.
 
         Measured once a boot: so the broker is looked for before, in case it is away or is another.

@@ -20,7 +20,7 @@ def stage(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path / "images")
     monkeypatch.setenv("XDG_STATE_HOME", str(tmp_path / "home"))
     double = Double(name="qemu")
-    monkeypatch.setattr(drivers, "driver", lambda name: double if name == "qemu" else pytest.fail(name))
+    monkeypatch.setattr(drivers, "driver", lambda name, **_: double if name == "qemu" else pytest.fail(name))
     return made
 
 

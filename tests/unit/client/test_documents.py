@@ -142,7 +142,10 @@ def test_log_verify_names_witnesses(document, trust, tmp_path):
     named = [word for one in WITNESSES for word in ("--witness", one.key)]
     done = verify(witnessed(document, *KEYS), *named, "--json")
     assert [one["name"] for one in json.loads(done.output)["witnesses"]] == list(KEYS)
-    assert "witnessed by w1.example at 1800000000" in verify(witnessed(document, "w1.example"), *named[:2]).output
+    assert (
+        "witnessed by w1.example at 2027-01-15T08:00:00Z"
+        in verify(witnessed(document, "w1.example"), *named[:2]).output
+    )
     assert verify(witnessed(document, "w1.example"), *named, "--witnesses", "1").exit_code == 0
     for saved, words in ((document, named), (witnessed(document, "w1.example"), named), (document, named[:2])):
         assert isinstance(verify(saved, *words).exception, LogInvalid)

@@ -95,6 +95,25 @@ def test_it_reaches_nothing_outside():
     asyncio.run(story())
 
 
+@pytest.mark.parametrize("needs", [Needs(), Needs(scratch=32, compiles=True), Needs(unsafe_gpus=True)], ids=str)
+def test_it_has_what_it_was_told_to_need_and_no_more(needs):
+    cards = [path.name for path in Path("/dev").glob("nvidia*")] if needs.unsafe_gpus else []
+
+    async def story() -> None:
+        async with served(needs=needs) as engine:
+            if "own-root" in engine.confinement.missing:
+                pytest.skip("missing program: a kernel that gives a process a root of its own")
+            ((answer),) = await ask(engine, "inside")
+            told = answer["said"]
+            assert told["shared"] == "yes"
+            assert told["ran"] == ("yes" if needs.compiles else "no")
+            assert told["scratch"] == str(needs.scratch)
+            assert told["sys"] == ("yes" if needs.unsafe_gpus else "no")
+            assert set(told["devices"].split()) == {"null", "zero", "random", "urandom", "shm", *cards}
+
+    asyncio.run(story())
+
+
 def test_its_processes_share_memory_with_each_other_and_with_nobody_else():
     async def story() -> None:
         async with served() as engine:
@@ -104,6 +123,11 @@ def test_its_processes_share_memory_with_each_other_and_with_nobody_else():
             assert answer["said"] == {"seen": "hello", "alone": True}
 
     asyncio.run(story())
+
+
+def test_production_gives_no_server_gpus_that_nothing_has_proved():
+    with pytest.raises(UsageError, match="GPUs"):
+        ServerProcess(COMMAND, profile="production", needs=Needs(unsafe_gpus=True))
 
 
 def test_a_nursery_starts_one_as_well():

@@ -228,8 +228,8 @@ class Model:
             raise Restarting("the engine crashed and starts again", retry_after=max(1, math.ceil(left)))
         self.line.check(whose)
 
-    async def generate(self, operation: str, request: Mapping[str, Any]) -> AsyncGenerator[bytes]:
-        """See `engines.port.Generator.generate`. Raises `Restarting` while there is no engine, and `AdapterUnreadable`."""
+    def generate(self, operation: str, request: Mapping[str, Any]) -> AsyncGenerator[bytes]:
+        """What `engines.port.Generator.generate` says. Raises `Restarting`, at once, while there is no engine, and `AdapterUnreadable`."""
         request = self.beside.placed(operation, request)
         self.check_engine()
         engine = self._engine

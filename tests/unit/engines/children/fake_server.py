@@ -32,6 +32,8 @@ class Handler(BaseHTTPRequestHandler):
             os._exit(3)
         elif prompt == "outside":
             self.say(200, {"said": outside()})
+        elif prompt == "inside":
+            self.say(200, {"said": inside()})
         elif prompt == "share":
             self.say(200, {"said": share()})
         elif asked.get("stream"):
@@ -63,6 +65,26 @@ class Handler(BaseHTTPRequestHandler):
         self.send_header("content-length", str(len(body)))
         self.end_headers()
         self.wfile.write(body)
+
+
+def inside() -> dict[str, str]:
+    """What it has: shared memory, the size of its scratch, whether it may execute what it writes, devices."""
+    program = Path("/tmp/program")  # noqa: S108  # its own
+    program.write_bytes(Path("/bin/true").read_bytes())
+    program.chmod(0o700)
+    ran = "no"
+    with contextlib.suppress(OSError):
+        ran = "yes" if subprocess.run([program], check=False).returncode == 0 else "no"
+    with contextlib.suppress(OSError):
+        Path("/dev/shm/x").write_bytes(b"x")  # noqa: S108  # its own
+    scratch = os.statvfs("/tmp")  # noqa: S108  # its own
+    return {
+        "ran": ran,
+        "shared": "yes" if Path("/dev/shm/x").exists() else "no",  # noqa: S108  # its own
+        "scratch": str(scratch.f_blocks * scratch.f_frsize >> 20),
+        "devices": " ".join(sorted(os.listdir("/dev"))),  # noqa: PTH208
+        "sys": "yes" if Path("/sys/kernel").exists() else "no",
+    }
 
 
 def share() -> dict[str, Any]:
