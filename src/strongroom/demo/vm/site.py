@@ -14,9 +14,9 @@ import contextlib
 import itertools
 import json
 import shutil
+import socket
 import subprocess
 import sys
-import threading
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -41,7 +41,7 @@ from strongroom.launch.place import Place
 from strongroom.launch.spec import read_images
 from strongroom.records.digest import Digest, digest_bytes
 from strongroom.records.launch import Boot, Device, Firmware, LaunchSpec, Machine, PinnedFile
-from strongroom.records.launched import State, WipeDocument
+from strongroom.records.launched import State
 from strongroom.records.policy import Policy, Requirement
 
 MODEL_NAME, KEY_ID, POLICY_ID = "smollm2", "demo-model", "demo-vm"
@@ -89,7 +89,6 @@ class Site:
         self._cleanup = contextlib.ExitStack()
         self._numbers = itertools.count(1)
         self._key = generate_p256()
-        self._ports = threading.Lock()
 
     def close(self) -> None:
         """End everything, newest first."""
@@ -214,7 +213,7 @@ class Site:
 
     def _machine(self, spec: LaunchSpec, folder: Path, disks: tuple[Path, ...], vendor: Vendor) -> Kept:
         expected = measure(spec, read_images(spec, self.root))
-        ports = {self.free_port(): PORT} if disks else {}
+        ports = {_free_port(): PORT} if disks else {}
         place = Place(images=self.root, state=folder, accelerator="tcg", disks=disks, ports=ports)
         launcher = Launcher(
             spec, place, driver("qemu", tpm_config=vendor.config), self._key, prove_seconds=SECONDS, drain_seconds=0
@@ -226,14 +225,6 @@ class Site:
         """Where a machine's worker answers, from the host."""
         (port,) = kept.launcher.place.ports
         return f"http://127.0.0.1:{port}"
-
-    def free_port(self) -> int:
-        """A port of the loopback that nobody listens on now."""
-        import socket
-
-        with self._ports, socket.socket() as probe:
-            probe.bind(("127.0.0.1", 0))
-            return int(probe.getsockname()[1])
 
     # --- policy and user ---------------------------------------------------------------------------------------------
 
@@ -294,6 +285,11 @@ class Site:
             "accept_simulated": True,
         }
 
+    def revoke(self, lease_id: str) -> tuple[str, str]:
+        """End a machine's lease, as the owner; see `launch.life.wipe.Revoke`."""
+        done = processes.run("leases", "revoke", lease_id, *self.at_broker())
+        return ("revoked", "") if done.code == 0 else ("unreachable", f"{done.error}: it ends by its term")
+
     def attest(self, kept: Kept, policy: Policy) -> WorkerAttest:
         """How the launcher asks a machine, with what a user holds."""
         return WorkerAttest(self.url(kept), **self.trust(policy))
@@ -328,11 +324,6 @@ def _end(launcher: Launcher) -> None:
             launcher.down()
 
 
-def wiped(kept: Kept) -> WipeDocument:
-    """Take a machine down."""
-    return kept.launcher.down()
-
-
 def firmware() -> tuple[Path, Path]:
     """The firmware's code and its variables. Raises `Unavailable`."""
     for names in FIRMWARE:
@@ -346,6 +337,13 @@ def qemu_version() -> str:
     """`major.minor` of the QEMU that is installed."""
     words = _run("qemu-system-x86_64", "--version").split()
     return ".".join(words[words.index("version") + 1].split(".")[:2])
+
+
+def _free_port() -> int:
+    """A port of the loopback that nobody listens on now."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])
 
 
 def _pinned(path: Path) -> PinnedFile:

@@ -244,7 +244,7 @@ class Story(Teller):
         """Drain, wipe, receipt."""
         made = self._site
         with self._step("The machine is taken down: keys first, then the machine, then what it leaves") as fact:
-            good.launcher.report = Facts(fact)
+            good.launcher.report, good.launcher.revoke = Facts(fact), made.revoke
             document = good.launcher.down()
             path = made.user / "wipe.json"
             path.write_bytes(codec.encode(document))
