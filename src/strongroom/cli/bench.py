@@ -40,6 +40,11 @@ MODEL_MIB = 4096
     help="The launch specification that `launch` boots; nothing inside is asked.",
 )
 @click.option(
+    "--vm",
+    type=click.Path(exists=True, file_okay=False, path_type=Path),
+    help="launch: the worker image's files (`make demo-vm`); its machine is measured until it is ready.",
+)
+@click.option(
     "--save",
     type=click.Path(file_okay=False, exists=True, path_type=Path),
     help="Write the document into this folder as well.",
@@ -53,6 +58,7 @@ def bench_command(
     size: int | None,
     model: Path | None,
     spec: Path | None,
+    vm: Path | None,
     save: Path | None,
     folder: Path,
     saved: tuple[Path, Path] | None,
@@ -86,7 +92,7 @@ def bench_command(
     measures: dict[str, Callable[[], list[Figure]]] = {
         "broker": lambda: _broker(pairs, progress),
         "inference": lambda: _inference(model, pairs, tokens, progress),
-        "launch": lambda: _launch(spec, pairs, progress),
+        "launch": lambda: _launch(spec, vm, pairs, progress),
         "open": lambda: _open(pairs, size or MODEL_MIB, progress),
         "padding": lambda: _padding(model, tokens, progress),
         "verify": lambda: _verify(pairs, progress),
@@ -144,7 +150,7 @@ def _skipped(name: str) -> list[str]:
     return inference.skipped() if name == "inference" else []
 
 
-def _launch(spec: Path | None, pairs: int, progress: output.Progress) -> list[Figure]:
+def _launch(spec: Path | None, vm: Path | None, pairs: int, progress: output.Progress) -> list[Figure]:
     from strongroom.bench.launch import launching
     from strongroom.cli.measure import load_spec
     from strongroom.launch.doctor import machine
@@ -152,8 +158,14 @@ def _launch(spec: Path | None, pairs: int, progress: output.Progress) -> list[Fi
     from strongroom.launch.life.preflight import accelerator
     from strongroom.launch.place import Place
 
+    if vm is not None:
+        from strongroom.demo.vm.prepared import prepared
+
+        with prepared(vm) as (kept, attest):
+            here = kept.launcher
+            return launching(kept.spec, here.place, here.driver, runs=pairs, progress=progress, attest=attest)
     if spec is None:
-        raise UsageError("which machine is booted?", remedy="Give its launch specification with --spec.")
+        raise UsageError("which machine is booted?", remedy="Give its launch specification with --spec, or --vm.")
     place = Place(images=spec.resolve().parent, state=Path(), accelerator=accelerator(machine(Path("/"))))
     return launching(load_spec(spec), place, driver("qemu"), runs=pairs, progress=progress)
 
