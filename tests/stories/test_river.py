@@ -51,12 +51,15 @@ def test_the_demo_tells_its_story_and_every_attack_on_it_is_refused():
     assert outcome.code == 0, told
     assert len(told["steps"]) == STEPS
     assert all(step.keys() == {"name", "ok", "seconds"} and step["ok"] is True for step in told["steps"])
-    assert all(attack.keys() == {"name", "refused", "code"} and attack["refused"] is True for attack in told["attacks"])
+    assert all(
+        attack.keys() == {"name", "refused", "code", "named"} and attack["refused"] is True
+        for attack in told["attacks"]
+    )
     assert {attack["code"] for attack in told["attacks"]} == ATTACKS
     assert len({attack["name"] for attack in told["attacks"]}) == len(told["attacks"]) >= 11
     assert told["canaries"]["planted"] >= 5
     assert told["canaries"]["found"] == 0
-    assert told.keys() == {"steps", "attacks", "canaries"}
+    assert told.keys() == {"steps", "answer", "attacks", "canaries"}
 
 
 # --- a river of one's own -------------------------------------------------------------------------------------------
