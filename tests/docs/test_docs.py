@@ -231,7 +231,7 @@ def test_blocks_that_are_not_run_are_few_and_say_why():
 
 NOT_RUN = {
     "docs/how-to/build-the-worker-image.md": 2,
-    "docs/how-to/boot-a-worker-for-real.md": 1,
+    "docs/how-to/boot-a-worker-for-real.md": 2,
     "README.md": 2,
     "CONTRIBUTING.md": 1,
     "docs/tutorial.md": 1,

@@ -1,4 +1,7 @@
-"""`make demo-vm`: the main job in a machine that boots for real, and other machines, each refused with what differs named."""
+"""`make demo-vm`: the main job in a machine that boots for real, and other machines, each refused with what differs named.
+
+Through QEMU itself, and through libvirt.
+"""
 
 from __future__ import annotations
 
@@ -24,9 +27,12 @@ NAMED = {
 @pytest.mark.needs(
     "make", "apt-get", "qemu-system-x86_64", "swtpm", "swtpm_setup", "mformat", "busybox", "docker-registry", "model"
 )
-def test_a_machine_boots_and_serves_and_every_other_one_is_refused():
+@pytest.mark.parametrize("driver", ["qemu", "libvirt"])
+def test_a_machine_boots_and_serves_and_every_other_one_is_refused(driver, request):
+    if driver == "libvirt":
+        request.getfixturevalue("libvirt")
     ran = subprocess.run(
-        [str(shutil.which("make")), "--silent", "demo-vm", "ARGS=--json"],
+        [str(shutil.which("make")), "--silent", "demo-vm", f"ARGS=--json --driver {driver}"],
         cwd=ROOT,
         capture_output=True,
         check=False,

@@ -8,10 +8,8 @@ left after `down`, whose receipt holds.
 from __future__ import annotations
 
 import contextlib
-import importlib
 import json
 import re
-import shutil
 import signal
 import socket
 import subprocess
@@ -22,7 +20,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
-from booting import sleeper, there
+from booting import sleeper
 from lifecycles import KEY
 
 from strongroom.appraisal.policies import template
@@ -42,9 +40,6 @@ from strongroom.records.reference import Reference
 pytestmark = pytest.mark.xdist_group("machines")  # one emulated machine at a time, beside everything else
 SIGNER = fingerprint(KEY.public_key())
 PATIENCE = 240.0
-AUTHORITY = Path("/var/lib/swtpm-localca")
-PACKAGES = Path("/usr/lib/python3/dist-packages")
-MODULES = ("libvirt.py", "libvirt_qemu.py", "libvirtmod.*", "libvirtmod_qemu.*")
 
 
 @pytest.fixture(scope="module")
@@ -202,45 +197,6 @@ def test_a_path_that_is_too_long_for_a_socket_is_refused_before_anything_starts(
 # libvirt
 
 
-@pytest.fixture
-def libvirt(tmp_path_factory, monkeypatch):
-    """Libvirt's services, started here unless they run, and its Python API: this Python's own, or Debian's where it is the same."""
-    there(shutil.which("libvirtd"), "libvirtd")
-    there(shutil.which("virtlogd"), "virtlogd")
-    folder = tmp_path_factory.mktemp("modules")
-    if importlib.util.find_spec("libvirt") is None:
-        for pattern in MODULES:
-            for path in PACKAGES.glob(pattern):
-                (folder / path.name).symlink_to(path)
-        monkeypatch.syspath_prepend(folder)
-    try:
-        library = importlib.import_module("libvirt")
-    except ImportError:
-        pytest.skip("missing program: libvirt's Python API")
-    for path in AUTHORITY.glob("*"):  # of whoever ran swtpm_setup last, which libvirt runs as `tss`
-        shutil.chown(path, "tss")
-    started = []
-    for name, sign in (("virtlogd", "virtlogd-sock"), ("libvirtd", "libvirt-sock")):
-        if not _answers(Path("/run/libvirt", sign)):
-            file = folder / f"{name}.pid"
-            subprocess.run([name, "-d", "-p", file], check=True, timeout=60)
-            started.append(file)
-    yield library
-    for file in reversed(started):
-        process = processes.identify(int(file.read_text()))
-        if process is not None:
-            processes.end(process, seconds=20)
-
-
-def _answers(path):
-    with socket.socket(socket.AF_UNIX) as probe:
-        try:
-            probe.connect(str(path))
-        except OSError:
-            return False
-    return True
-
-
 @pytest.mark.needs("qemu-system-x86_64", "swtpm", "objcopy", "busybox")
 def test_libvirt_starts_the_same_machine_from_the_same_specification(spec, state, libvirt):
     port = free_port()
@@ -275,3 +231,16 @@ def test_a_domain_of_another_folder_is_never_touched(spec, state, libvirt):
         assert launcher(spec, state, "libvirt").status().alive
     finally:
         launcher(spec, state, "libvirt").down()
+
+
+@pytest.mark.needs("qemu-system-x86_64", "swtpm", "objcopy", "busybox")
+def test_who_may_not_make_chips_for_libvirt_is_told_so_before_anything_is_defined(spec, state, libvirt, monkeypatch):
+    from strongroom.launch.life.drivers import libvirt as ours
+
+    monkeypatch.setattr(ours, "TPMS", state / "of-another-account")
+    place = Place(images=Path("/"), state=state, accelerator="tcg")
+    config = Path("/etc/swtpm_setup.conf")
+    with pytest.raises(UsageError, match="not ours to write"):
+        Launcher(spec, place, driver("libvirt", tpm_config=config), KEY).up(State.BOOTED)
+    with contextlib.closing(libvirt.open("qemu:///system")) as connection:
+        assert spec.name not in [one.name() for one in connection.listAllDomains()]

@@ -18,11 +18,18 @@ from strongroom.cli import output
     metavar="FOLDER",
     help="In a virtual machine that boots for real, from the files of a worker image in FOLDER (`make demo-vm`).",
 )
+@click.option(
+    "--driver",
+    type=click.Choice(["qemu", "libvirt"]),
+    help="With --vm: who starts the machines. [default: qemu]",
+)
 @output.json_option
-def demo_command(*, stay: bool, parts: Path | None, as_json: bool) -> None:
+def demo_command(*, stay: bool, parts: Path | None, driver: str | None, as_json: bool) -> None:
     """Tell the whole story with real processes, a real model and a simulated TEE. Exit 0 only if all went as it must."""
     from strongroom.demo import screen, stay_up, story
 
+    if driver is not None and parts is None:
+        raise click.UsageError("--driver is for the machines of --vm")
     if stay:
         stay_up.stay(as_json=as_json)
         return
@@ -32,7 +39,7 @@ def demo_command(*, stay: bool, parts: Path | None, as_json: bool) -> None:
     else:
         from strongroom.demo.vm import story as machines
 
-        told = machines.tell(shown, parts)
+        told = machines.tell(shown, parts, driver=driver or "qemu")
     if as_json:
         output.print_json(told.as_json())
     if not told.ok:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -18,7 +17,7 @@ from strongroom.launch.life.attest import WorkerAttest
 def prepared(parts: Path) -> Iterator[tuple[Kept, WorkerAttest]]:
     """The machine of the story, not started, and who asks it; `parts` as in `story`."""
     fetch_model()
-    with tempfile.TemporaryDirectory(prefix="sr-vm-") as folder, site(Path(folder)) as made:
+    with site() as made:
         story = Story(made, Silent(), parts)
         artifact = story.owner_prepares()
         *_, good = story.builder_builds()

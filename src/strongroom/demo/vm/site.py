@@ -17,6 +17,7 @@ import shutil
 import socket
 import subprocess
 import sys
+import tempfile
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -47,6 +48,11 @@ from strongroom.records.policy import Policy, Requirement
 MODEL_NAME, KEY_ID, POLICY_ID = "smollm2", "demo-model", "demo-vm"
 FIRMWARE = (("OVMF_CODE.fd", "OVMF_VARS.fd"), ("OVMF_CODE_4M.fd", "OVMF_VARS_4M.fd"))
 OVMF = Path("/usr/share/OVMF")
+FOLDERS = Path("/var/tmp")  # noqa: S108 (a folder of our own is made in it)
+"""Where everybody may pass, also where each account has a /tmp of its own."""
+LOGS = (Path("/var/log/libvirt/qemu"), Path("/var/log/swtpm/libvirt/qemu"))
+"""Where libvirt writes about each domain and its chip (Debian)."""
+PRIVATE, TRAVERSABLE = 0o700, 0o711
 PROGRAMS = ("qemu-system-x86_64", "mformat", "mcopy", "swtpm", "swtpm_setup", "busybox", registries.PROGRAM)
 MEMORY_MIB = 2560
 CPUS = 2
@@ -73,13 +79,17 @@ class Kept:
 
 
 class Site:
-    """All of it, under `root`. Close it to end every machine and every process."""
+    """All of it, under `root`; machines through the driver of that name. Close it to end every machine and every process."""
 
-    def __init__(self, root: Path) -> None:
-        self.root = root
+    def __init__(self, root: Path, driver_name: str) -> None:
+        self.root, self.driver_name = root, driver_name
         self.owner, self.host, self.user = root / "owner", root / "host", root / "user"
         for folder in (self.owner, self.host / "wire", self.host / "logs", self.host / "images", self.user):
             folder.mkdir(parents=True)
+        for folder in (self.owner, self.user):
+            folder.chmod(PRIVATE)
+        for folder in (root, self.host):  # libvirt's account looks for its machines here
+            folder.chmod(TRAVERSABLE)
         self.identity, self.signer = self.owner / "owner.pem", self.owner / "owner.pem.pub"
         self.enroller = self.owner / "enroller.pem.pub"
         self.vendor = Vendor(root / "vendor")
@@ -87,12 +97,21 @@ class Site:
         self.registry = self.host / "registry"
         self.observed: Mapping[str, str] = {}
         self._cleanup = contextlib.ExitStack()
-        self._numbers = itertools.count(1)
+        self._numbers, self._names = itertools.count(1), itertools.count(1)
         self._key = generate_p256()
 
     def close(self) -> None:
-        """End everything, newest first."""
+        """End everything, newest first, and take away what it left outside its folder."""
         self._cleanup.close()
+        for log in self._logs():
+            log.unlink(missing_ok=True)
+
+    def searched(self) -> list[Path]:
+        """All that the operator has."""
+        return [self.host, *self._logs()]
+
+    def _logs(self) -> list[Path]:
+        return [log for folder in LOGS for log in folder.glob(f"{self.root.name}-*")]
 
     # --- the owner ---------------------------------------------------------------------------------------------------
 
@@ -167,10 +186,10 @@ class Site:
         return path
 
     def spec(self, image: Path, *, name: str = "worker", devices: tuple[Device, ...] = DEVICES) -> LaunchSpec:
-        """The launch specification of a machine with this image."""
+        """The launch specification of a machine with this image; no other machine of this host has its name."""
         code, variables = firmware()
         return LaunchSpec(
-            name=name,
+            name=f"{self.root.name}-{name}-{next(self._names)}",
             tee="tpm",
             machine=Machine(qemu_version(), "max", CPUS, MEMORY_MIB, None),
             boot=Boot("uki", _pinned(image), None, None, ()),
@@ -184,7 +203,7 @@ class Site:
         """Boot the firmware once with a system that has no secret and does nothing but show PCR 0, which nobody can compute."""
         console = (Device("console", None, "it prints one register"),)
         spec = self.spec(self.keep(observer(kernel, stub)), name="observer", devices=console)
-        kept = self._machine(spec, self.root / "observer", (), self.vendor)
+        kept = self._machine(spec, self.host / "observer", (), self.vendor)
         kept.launcher.up(State.BOOTED)
         self.observed = {"pcr0": pcr0_in(kept.launcher.place.state / "console.log", SECONDS)}
         kept.launcher.down()
@@ -216,7 +235,12 @@ class Site:
         ports = {_free_port(): PORT} if disks else {}
         place = Place(images=self.root, state=folder, accelerator="tcg", disks=disks, ports=ports)
         launcher = Launcher(
-            spec, place, driver("qemu", tpm_config=vendor.config), self._key, prove_seconds=SECONDS, drain_seconds=0
+            spec,
+            place,
+            driver(self.driver_name, tpm_config=vendor.config),
+            self._key,
+            prove_seconds=SECONDS,
+            drain_seconds=0,
         )
         self._cleanup.callback(_end, launcher)
         return Kept(spec, expected, launcher)
@@ -303,19 +327,20 @@ class Site:
 
 
 @contextlib.contextmanager
-def site(root: Path) -> Iterator[Site]:
-    """A site whose machines and processes are ended however the story ends."""
+def site(driver_name: str = "qemu") -> Iterator[Site]:
+    """A site in a folder of its own, whose machines and processes are ended, and which is removed, however the story ends."""
     missing = [program for program in PROGRAMS if shutil.which(program) is None]
     if missing or sys.platform != "linux":
         raise Unavailable(
             f"missing programs: {', '.join(missing)}",
             remedy="apt-get install qemu-system-x86 ovmf swtpm swtpm-tools mtools busybox-static docker-registry",
         )
-    made = Site(root)
-    try:
-        yield made
-    finally:
-        made.close()
+    with tempfile.TemporaryDirectory(prefix="sr-vm-", dir=FOLDERS) as folder:
+        made = Site(Path(folder), driver_name)
+        try:
+            yield made
+        finally:
+            made.close()
 
 
 def _end(launcher: Launcher) -> None:

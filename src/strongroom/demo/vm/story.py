@@ -10,7 +10,6 @@ import secrets
 import shutil
 import subprocess
 import sys
-import tempfile
 import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
@@ -258,7 +257,7 @@ class Story(Teller):
             control, _ = hunt(self._canaries[:2], [made.owner])
             if len({sighting.canary for sighting in control}) != len(self._canaries[:2]):
                 raise Refused("the search does not even find what the owner has in the clear")
-            self.told.found, searched = hunt(self._canaries, [made.host])
+            self.told.found, searched = hunt(self._canaries, made.searched())
             fact(f"{searched / 1e6:.0f} MB searched for {self.told.planted} canaries: {len(self.told.found)} found")
             for sighting in self.told.found:
                 fact(f"FOUND {sighting.canary} in {sighting.file}")
@@ -266,8 +265,8 @@ class Story(Teller):
                 raise Refused("a canary was seen outside the machine")
 
 
-def tell(screen: Screen, parts: Path) -> Told:
-    """The whole story in a folder of its own, removed at the end."""
+def tell(screen: Screen, parts: Path, *, driver: str = "qemu") -> Told:
+    """The whole story, its machines through the driver of that name."""
     fetch_model()
-    with tempfile.TemporaryDirectory(prefix="sr-vm-") as folder, site(Path(folder)) as made:
+    with site(driver) as made:
         return Story(made, screen, parts).tell()

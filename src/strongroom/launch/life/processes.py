@@ -10,8 +10,10 @@ import contextlib
 import os
 import select
 import signal
+import subprocess
 from pathlib import Path
 
+from strongroom.errors import HypervisorUnavailable
 from strongroom.records.launched import ProcessId
 
 PROC = Path("/proc")
@@ -19,6 +21,7 @@ BOOT = PROC / "sys/kernel/random/boot_id"
 STATE_FIELD, START_FIELD = 0, 19
 """Of the fields behind the name in /proc/PID/stat: the third and the twenty-second of all."""
 MOST_WORDS = 1 << 20
+START_SECONDS = 60.0
 
 
 def identify(pid: int) -> ProcessId | None:
@@ -52,6 +55,30 @@ def with_word(program: str, word: str) -> tuple[ProcessId, ...]:
             process = identify(int(folder.name))
             found += [process] if process is not None else []
     return tuple(found)
+
+
+def run(words: list[str]) -> str:
+    """Run a program that goes to the background, or ends. Raises `HypervisorUnavailable` with the last line that it printed."""
+    try:
+        ran = subprocess.run(
+            words,
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            check=False,
+            timeout=START_SECONDS,
+            cwd="/",
+            start_new_session=True,
+        )
+    except (OSError, subprocess.TimeoutExpired) as error:
+        raise HypervisorUnavailable(f"{words[0]} does not start: {type(error).__name__}") from None
+    said = ran.stdout.decode("utf-8", "replace").strip()
+    if ran.returncode != 0:
+        last = said.splitlines()[-1] if said else f"ended with {ran.returncode}"
+        raise HypervisorUnavailable(
+            f"{words[0]}: {last[:300]}", remedy="Look at the specification's devices and at this host."
+        )
+    return said
 
 
 def end(process: ProcessId, *, seconds: float, first: int = signal.SIGTERM) -> bool:

@@ -53,11 +53,7 @@ class Driver(Protocol):
 
 
 def driver(name: str, *, tpm_config: Path | None = None) -> Driver:
-    """A driver by its name; `tpm_config` as in `qemu.Qemu`, where libvirt has a file of its own for it. Raises `UsageError`."""
-    if tpm_config is not None and name != "qemu":
-        raise UsageError(
-            f"{name} makes its software TPMs itself", remedy="Write /etc/swtpm_setup.conf on its host instead."
-        )
+    """A driver by its name; `tpm_config` is a configuration of `swtpm_setup` (see `chips`). Raises `UsageError`."""
     if name == "qemu":
         from strongroom.launch.life.drivers.qemu import Qemu
 
@@ -65,5 +61,5 @@ def driver(name: str, *, tpm_config: Path | None = None) -> Driver:
     if name == "libvirt":
         from strongroom.launch.life.drivers.libvirt import Libvirt
 
-        return Libvirt()
+        return Libvirt(tpm_config=tpm_config)
     raise UsageError(f"there is no driver {name[:32]!r}", remedy=f"Choose one of {', '.join(NAMES)}.")

@@ -2,13 +2,15 @@
 
 Knows: how a domain is defined, started, asked to power off, ended and forgotten (libvirt.org, "Domain management"), and where libvirt
 keeps the software TPM that it runs itself. Does not know: the domain's XML (`launch.libvirt`). A domain of this name that is not of this
-launch's folder is never touched. Not covered: remote connections; several domains of one name.
+launch's folder is never touched. libvirt has its chips certified by whoever `/etc/swtpm_setup.conf` names; another configuration is given
+as `tpm_config`, and then the chip is made here, before libvirt looks for one. Not covered: remote connections; several domains of one name.
 """
 
 from __future__ import annotations
 
 import contextlib
 import os
+import shutil
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -18,6 +20,7 @@ from xml.sax.saxutils import escape
 from strongroom.errors import HypervisorUnavailable, UsageError
 from strongroom.launch.libvirt import Dialect, domain
 from strongroom.launch.life import processes
+from strongroom.launch.life.drivers import chips
 from strongroom.launch.life.drivers.qemu import require_version
 from strongroom.launch.place import Place
 from strongroom.records.launch import LaunchSpec
@@ -33,12 +36,15 @@ MILLION, THOUSAND = 1_000_000, 1000
 
 
 class Libvirt:
-    """Machines as domains of libvirt on this host. `dialect` is that of its packages, where they differ (`launch.libvirt`)."""
+    """Machines as domains of libvirt on this host.
+
+    `dialect` is that of its packages, where they differ (`launch.libvirt`); `tpm_config` as in `chips`.
+    """
 
     name = "libvirt"
 
-    def __init__(self, uri: str = SYSTEM, *, dialect: Dialect = "upstream") -> None:
-        self._uri, self._dialect = uri, dialect
+    def __init__(self, uri: str = SYSTEM, *, dialect: Dialect = "upstream", tpm_config: Path | None = None) -> None:
+        self._uri, self._dialect, self._tpm_config = uri, dialect, tpm_config
 
     def check(self, spec: LaunchSpec, place: Place) -> None:
         """See `Driver.check`."""
@@ -51,6 +57,11 @@ class Libvirt:
         with self._connected() as (_, connection):
             version = connection.getVersion()
             self._ours(connection, spec, place)
+        if self._tpm_config is not None and not (shutil.which(chips.SETUP) and os.access(TPMS, os.W_OK)):
+            raise UsageError(
+                f"{chips.SETUP} is missing, or {TPMS} is not ours to write",
+                remedy="Be root where you give --tpm-config for libvirt, or leave it to /etc/swtpm_setup.conf.",
+            )
         require_version(spec, f"version {version // MILLION}.{version // THOUSAND % THOUSAND}")
 
     def start(self, spec: LaunchSpec, place: Place) -> Running:
@@ -59,6 +70,8 @@ class Libvirt:
         place.state.chmod(TRAVERSABLE)
         with self._connected() as (libvirt, connection):
             made = connection.defineXML(domain(spec, place, dialect=self._dialect))
+            if self._tpm_config is not None and spec.tee == "tpm":
+                chips.make(_chip(made.UUIDString()), self._tpm_config)
             made.create()
             for host, guest in place.ports.items():
                 self._forward(libvirt, made, host, guest)
@@ -170,6 +183,14 @@ class Libvirt:
                 connection.close()
         except libvirt.libvirtError as error:
             raise HypervisorUnavailable(f"libvirt: {str(error)[:300]}") from None
+
+
+def _chip(domain_id: str) -> Path:
+    """The new folder in which libvirt will find a chip of this domain, and make none; it hands its files to the chip's account."""
+    folder = TPMS / domain_id / "tpm2"
+    folder.parent.mkdir(mode=TRAVERSABLE)
+    folder.mkdir(mode=0o700)
+    return folder
 
 
 def _until(ended: Callable[[], bool], seconds: float) -> bool:

@@ -11,19 +11,19 @@ import os
 import re
 import shutil
 import signal
-import subprocess
 import time
 from pathlib import Path
 
 from strongroom.errors import HostNotReady, HypervisorUnavailable, UsageError
 from strongroom.launch.life import processes
+from strongroom.launch.life.drivers import chips
 from strongroom.launch.life.qmp import Monitor
 from strongroom.launch.place import Place
 from strongroom.launch.qemu import PROGRAM, arguments
 from strongroom.records.launch import LaunchSpec
 from strongroom.records.launched import ProcessId, Running
 
-TPM, SETUP = "swtpm", "swtpm_setup"
+TPM = "swtpm"
 START_SECONDS, QUIT_SECONDS, TPM_SECONDS = 60.0, 5.0, 2.0
 LONGEST_SOCKET = 107
 """Bytes of a unix socket's path (unix(7): 108 with the end)."""
@@ -31,11 +31,7 @@ _VERSION = re.compile(r"version (\d+\.\d+)")
 
 
 class Qemu:
-    """Machines as QEMU processes on this host.
-
-    `tpm_config` is a configuration of `swtpm_setup`, by which each machine's chip gets an endorsement key with a certificate, of whoever
-    the configuration names; without it a chip has none, and nobody can enrol it.
-    """
+    """Machines as QEMU processes on this host. Without `tpm_config` (see `chips`) nobody has certified their chips, or can enrol them."""
 
     name = "qemu"
 
@@ -44,7 +40,7 @@ class Qemu:
 
     def check(self, spec: LaunchSpec, place: Place) -> None:
         """See `Driver.check`."""
-        chip = (TPM,) if self._tpm_config is None else (TPM, SETUP)
+        chip = (TPM,) if self._tpm_config is None else (TPM, chips.SETUP)
         for program in (PROGRAM, *(chip if spec.tee == "tpm" else ())):
             if shutil.which(program) is None:
                 raise HypervisorUnavailable(f"missing program: {program}")
@@ -54,7 +50,7 @@ class Qemu:
                     f"{path} is too long for a socket",
                     remedy=f"Choose a folder with a shorter path ({LONGEST_SOCKET} bytes).",
                 )
-        require_version(spec, _run([PROGRAM, "--version"]))
+        require_version(spec, processes.run([PROGRAM, "--version"]))
 
     def start(self, spec: LaunchSpec, place: Place) -> Running:
         """See `Driver.start`."""
@@ -63,7 +59,7 @@ class Qemu:
         if spec.tee == "tpm":
             self._start_tpm(place)
         words = [*arguments(spec, place), *("-qmp", f"unix:{_option(monitor(place))},server=on,wait=off")]
-        _run([*words, "-pidfile", str(_pid_file(place)), "-daemonize"])
+        processes.run([*words, "-pidfile", str(_pid_file(place)), "-daemonize"])
         with Monitor(monitor(place)) as asked:
             status = asked.ask("query-status")
         found = self.find(spec, place)
@@ -74,8 +70,7 @@ class Qemu:
     def _start_tpm(self, place: Place) -> None:
         (place.state / "tpm").mkdir(mode=0o700, exist_ok=True)
         if self._tpm_config is not None:
-            made = [SETUP, "--tpm2", "--tpmstate", str(place.state / "tpm"), "--create-ek-cert"]
-            _run([*made, "--config", os.path.abspath(self._tpm_config)])  # noqa: PTH100 (links stay)
+            chips.make(place.state / "tpm", self._tpm_config)
         state, control = f"dir={place.state / 'tpm'},mode=0600", f"type=unixio,path={place.tpm}"
         words = [
             TPM,
@@ -89,7 +84,7 @@ class Qemu:
             "startup-clear",
             "--terminate",
         ]
-        _run([*words, "--pid", f"file={_tpm_pid_file(place)}", "--daemon"])
+        processes.run([*words, "--pid", f"file={_tpm_pid_file(place)}", "--daemon"])
         deadline = time.monotonic() + START_SECONDS
         while not place.tpm.exists():
             if time.monotonic() > deadline:
@@ -167,27 +162,3 @@ def _tpm_pid_file(place: Place) -> Path:
 
 def _option(path: Path) -> str:
     return str(path).replace(",", ",,")
-
-
-def _run(words: list[str]) -> str:
-    """Run a program that goes to the background, or ends. Raises `HypervisorUnavailable` with the last line that it printed."""
-    try:
-        ran = subprocess.run(
-            words,
-            stdin=subprocess.DEVNULL,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.STDOUT,
-            check=False,
-            timeout=START_SECONDS,
-            cwd="/",
-            start_new_session=True,
-        )
-    except (OSError, subprocess.TimeoutExpired) as error:
-        raise HypervisorUnavailable(f"{words[0]} does not start: {type(error).__name__}") from None
-    said = ran.stdout.decode("utf-8", "replace").strip()
-    if ran.returncode != 0:
-        last = said.splitlines()[-1] if said else f"ended with {ran.returncode}"
-        raise HypervisorUnavailable(
-            f"{words[0]}: {last[:300]}", remedy="Look at the specification's devices and at this host."
-        )
-    return said
