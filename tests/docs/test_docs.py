@@ -245,7 +245,7 @@ NOT_RUN = {
     "docs/how-to/sign-and-verify-models.md": 1,
     "docs/how-to/use-any-openai-client.md": 1,
     "docs/how-to/measure-a-launch.md": 1,
-    "docs/how-to/launch-a-machine.md": 4,
+    "docs/how-to/launch-a-machine.md": 5,
 }
 
 

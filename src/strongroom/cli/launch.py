@@ -59,6 +59,25 @@ def _state_options(command: F) -> F:
     return spec(state(key(command)))
 
 
+def _attest_options(command: F) -> F:
+    options = (
+        click.option("--url", metavar="URL", help="Where the worker inside answers; else the first forwarded port."),
+        click.option(
+            "--wait", "prove_seconds", type=click.FloatRange(0), default=300.0, show_default=True, help="For a quote."
+        ),
+        click.option(
+            "--policy", metavar="FILE", help="Your policy; its reference values are replaced by what is computed."
+        ),
+        click.option("--owner", metavar="FILE", help="Public key of who signed the policy."),
+        signed_options,
+        click.option("--anchor", metavar="FILE", help="PEM of an installation root, for simulated TEEs."),
+        click.option("--accept-simulated", is_flag=True, help="Go on with a simulated TEE, which protects nothing."),
+    )
+    for option in reversed(options):
+        command = option(command)
+    return command
+
+
 def _revoke_options(command: F) -> F:
     broker = click.option("--broker", metavar="URL", help="The broker, to end the machine's lease when it is wiped.")
     identity = click.option(
@@ -66,7 +85,6 @@ def _revoke_options(command: F) -> F:
         type=click.Path(dir_okay=False, path_type=Path),
         help="Your private key, as an administrator of the broker who may end leases.",
     )
-    pin = click.option("--broker-fingerprint", metavar="DIGEST", help="The broker that must have released the keys.")
     drain = click.option(
         "--drain-seconds",
         type=click.FloatRange(0),
@@ -74,7 +92,12 @@ def _revoke_options(command: F) -> F:
         show_default=True,
         help="What a guest has to power off.",
     )
-    return broker(pin(identity(drain(command))))
+    return broker(identity(drain(command)))
+
+
+_pin_option = click.option(
+    "--broker-fingerprint", metavar="DIGEST", help="The broker that must have released the keys."
+)
 
 
 class Forward(click.ParamType[tuple[int, int]]):
@@ -121,15 +144,8 @@ class Forward(click.ParamType[tuple[int, int]]):
 @click.option("--gpu", "gpus", metavar="ADDRESS", multiple=True, help="A GPU's PCI address.")
 @click.option("--vsock-cid", type=click.IntRange(3), help="The guest's address, if it has a vsock.")
 @click.option("--until", type=click.Choice(["booted", "attested", "ready"]), default="ready", show_default=True)
-@click.option("--url", metavar="URL", help="Where the worker inside answers; else the first forwarded port.")
-@click.option(
-    "--wait", "prove_seconds", type=click.FloatRange(0), default=300.0, show_default=True, help="For a quote."
-)
-@click.option("--policy", metavar="FILE", help="Your policy; its reference values are replaced by what is computed.")
-@click.option("--owner", metavar="FILE", help="Public key of who signed the policy.")
-@signed_options
-@click.option("--anchor", metavar="FILE", help="PEM of an installation root, for simulated TEEs.")
-@click.option("--accept-simulated", is_flag=True, help="Go on with a simulated TEE, which protects nothing.")
+@_attest_options
+@_pin_option
 @_revoke_options
 @output.json_option
 def up(path: Path, state: Path | None, key: Path | None, *, as_json: bool, **given: Any) -> None:
@@ -137,9 +153,23 @@ def up(path: Path, state: Path | None, key: Path | None, *, as_json: bool, **giv
     spec, until = load_spec(path), State(given["until"])
     folder = state or _folders() / spec.name
     with _launcher(spec, path, folder, key, given, as_json=as_json) as launcher:
-        launcher.attest = _attest(given) if until is not State.BOOTED else None
+        launcher.attest = _attest(given, tuple(launcher.place.ports)) if until is not State.BOOTED else None
         found = launcher.up(until)
         _told(launcher, found, as_json=as_json)
+
+
+@launch_command.command("attest")
+@_state_options
+@_attest_options
+@_pin_option
+@output.json_option
+def attest(path: Path, state: Path | None, key: Path | None, *, as_json: bool, **given: Any) -> None:
+    """Ask SPEC's running machine for new evidence, and its broker's verdict, now. What it says is kept; a no is FAILED."""
+    spec = load_spec(path)
+    folder = state or _folders() / spec.name
+    with _launcher(spec, path, folder, key, given, as_json=as_json, make_key=False) as launcher:
+        launcher.attest = _attest(given, tuple(launcher.place.ports))
+        _told(launcher, launcher.reattest(), as_json=as_json)
 
 
 @launch_command.command("status")
@@ -159,6 +189,7 @@ def status(path: Path, state: Path | None, key: Path | None, *, as_json: bool) -
 
 @launch_command.command("down")
 @_state_options
+@_pin_option
 @_revoke_options
 @output.json_option
 def down(path: Path, state: Path | None, key: Path | None, *, as_json: bool, **given: Any) -> None:
@@ -254,17 +285,21 @@ def _launcher(
     """A launcher from what was said on the command line, and by whom the machine was started before."""
     from strongroom.launch.doctor import machine
     from strongroom.launch.life.drivers import driver
-    from strongroom.launch.life.launcher import Launcher, planned_for
+    from strongroom.launch.life.launcher import Launcher, plan_of
     from strongroom.launch.life.preflight import accelerator
     from strongroom.launch.place import Place
 
     host = machine(Path("/"))
-    said, before = given.get("accelerator", "auto"), planned_for(folder)
-    name, kept = before or ("qemu", accelerator(host))
+    said, before = given.get("accelerator", "auto"), plan_of(folder)
+    ports = dict(given.get("forward", ()))
+    if before is None:
+        name, kept = "qemu", accelerator(host)
+    else:
+        name, kept = before.driver, "kvm" if before.accelerator == "kvm" else "tcg"
+        ports = ports or {int(ours): guest for ours, guest in before.ports.items()}
     place = Place(
         images=path.resolve().parent, state=folder, accelerator=kept if said == "auto" else said,
-        disks=given.get("disks", ()), gpus=given.get("gpus", ()), ports=dict(given.get("forward", ())),
-        vsock_cid=given.get("vsock_cid"),
+        disks=given.get("disks", ()), gpus=given.get("gpus", ()), ports=ports, vsock_cid=given.get("vsock_cid"),
     )  # fmt: skip
     screen = Lines() if as_json else Screen()
     launcher = Launcher(
@@ -291,12 +326,12 @@ def _key(folder: Path, path: Path | None, *, make: bool) -> SigningKey:
     return made
 
 
-def _attest(given: dict[str, Any]) -> Attest:
+def _attest(given: dict[str, Any], ports: tuple[int, ...]) -> Attest:
     """How the machine is asked: its address, the policy, the broker's fingerprint. Raises `UsageError` where one is missing."""
     from strongroom.cli.talk import trust_of
     from strongroom.launch.life.attest import WorkerAttest
 
-    url = given["url"] or next((f"http://127.0.0.1:{host}" for host, _ in given["forward"]), None)
+    url = given["url"] or next((f"http://127.0.0.1:{port}" for port in ports), None)
     for name, value in (("--policy", given["policy"]), ("--broker-fingerprint", given["broker_fingerprint"])):
         if value is None:
             raise UsageError(

@@ -7,6 +7,7 @@ from launching import TPM
 from lifecycles import Double, make_stage
 
 from strongroom.crypto.signatures import generate_p256, private_to_pem
+from strongroom.errors import AppraisalRefused
 from strongroom.launch.life import drivers, journal
 from strongroom.launch.spec import to_toml
 from strongroom.records.digest import digest_bytes
@@ -118,3 +119,31 @@ def test_a_launchers_own_key_signs(strongroom, stage):
     fingerprint = ran["launcher"]
     assert strongroom("launch", "check-wipe", ran["receipt"], "--launcher", fingerprint).code == 0
     assert not (stage.folder / "home" / "strongroom" / "launches" / "worker" / "launcher.pem").exists()
+
+
+def test_a_running_machine_is_asked_anew_where_it_was_said_to_answer(strongroom, stage, monkeypatch):
+    from strongroom.cli import launch
+
+    asked = []
+    monkeypatch.setattr(launch, "_attest", lambda _given, ports: asked.append(ports) or stage.asked)
+    assert strongroom("launch", "attest", "worker.toml", "--json").error == "usage"
+    assert not list((stage.folder / "home").glob("**/journal.jsonl"))
+    assert strongroom(*UP, "--forward", "18443:8443").code == 0
+    ran = strongroom("launch", "attest", "worker.toml")
+    assert ran.code == 0, ran.err
+    assert [line.split()[1] for line in ran.out.splitlines() if "✓" in line] == ["attested", "ready"]
+    assert asked[-1] == (18443,)
+    shown = strongroom("launch", "status", "worker.toml", "--json").document
+    assert [entry["state"] for entry in shown["entries"]][-3:] == ["booted", "attested", "ready"]
+    stage.asked.errors = [AppraisalRefused("another image")]
+    ran = strongroom("launch", "attest", "worker.toml")
+    assert (ran.code, "appraisal.refused" in ran.err) == (1, True)
+    shown = strongroom("launch", "status", "worker.toml", "--json").document
+    assert (shown["state"], shown["reason"], shown["alive"]) == ("failed", "appraisal.refused", True)
+
+
+@pytest.mark.usefixtures("stage")
+def test_nobody_is_asked_without_a_policy_and_a_broker(strongroom):
+    assert strongroom(*UP).code == 0
+    assert "without --policy" in strongroom("launch", "attest", "worker.toml").err
+    assert strongroom("launch", "status", "worker.toml", "--json").document["state"] == "booted"

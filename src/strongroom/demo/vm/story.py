@@ -242,8 +242,11 @@ class Story(Teller):
     def machine_goes(self, good: Kept) -> None:
         """Drain, wipe, receipt."""
         made = self._site
-        with self._step("The machine is taken down: keys first, then the machine, then what it leaves") as fact:
+        with self._step(
+            "The machine proves itself once more and is taken down: keys first, then it, then what it leaves"
+        ) as fact:
             good.launcher.report, good.launcher.revoke = Facts(fact), made.revoke
+            good.launcher.reattest()
             document = good.launcher.down()
             path = made.user / "wipe.json"
             path.write_bytes(codec.encode(document))

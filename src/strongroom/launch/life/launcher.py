@@ -12,7 +12,7 @@ import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Literal, Protocol
+from typing import Protocol
 
 from strongroom.crypto.signatures import SigningKey
 from strongroom.errors import LaunchFailed, LaunchGone, ServiceUnavailable, StrongroomError, UsageError
@@ -113,6 +113,23 @@ class Launcher:
             self._recover(journal)
             while not reached(journal.state, until):
                 self._step(journal, above(journal.state))
+            return self._status(journal)
+
+    def reattest(self) -> Status:
+        """Ask the machine that runs for new evidence, and its broker's verdict, now: READY is entered once more, or FAILED.
+
+        The machine is left running however it ends. Raises what `up` raises; `LaunchGone` where it has ended; `UsageError` where none was
+        started.
+        """
+        self._asked()
+        _ = Journal(self._staged.state, self.spec.digest).head  # no folder is made where nothing was launched
+        with self._journal() as journal:
+            if journal.state not in RUNNING:
+                raise UsageError(f"nothing runs: this launch is {journal.state}", remedy="Bring it up first.")
+            self._require_machine(journal)
+            self._proved = False
+            for state in (State.ATTESTED, State.READY):
+                self._step(journal, state)
             return self._status(journal)
 
     def down(self) -> WipeDocument:
@@ -217,12 +234,18 @@ class Launcher:
         state = journal.state
         stray = state in {State.PREFLIGHT, State.PLANNED} and self.driver.find(self.spec, self._staged) is not None
         if state in RUNNING:
-            running = self._running(journal)
-            if running is None or not self.driver.alive(running):
-                error = LaunchGone("the machine is gone")
-                self._enter(journal, State.FAILED, _json({"error": error.as_dict()}), self.clock(), reason=error.code)
+            with contextlib.suppress(LaunchGone):
+                self._require_machine(journal)
         if stray or journal.state in {State.FAILED, State.DRAINING}:
             self._wipe(journal)
+
+    def _require_machine(self, journal: Journal) -> None:
+        """Whether the machine that was started still runs; FAILED is entered where it does not. Raises `LaunchGone`."""
+        running = self._running(journal)
+        if running is None or not self.driver.alive(running):
+            error = LaunchGone("the machine is gone")
+            self._enter(journal, State.FAILED, _json({"error": error.as_dict()}), self.clock(), reason=error.code)
+            raise error
 
     # Down
 
@@ -241,7 +264,7 @@ class Launcher:
             progress.note(Wiped(wipe.GUEST, self.driver.name, how, None, None, ""))
         wipe.files(progress, state, self._targets())
         self.driver.forget(self.spec, self._staged)
-        plan = self._plan_of(journal)
+        plan = _plan_of(journal)
         wipe.gpus(progress, self._staged.gpus if plan is None else plan.gpus)
         receipt = WipeReceipt(
             self.spec.name, self.spec.digest, self.driver.name, draining.digest, draining.time, max(draining.time, self._now()),
@@ -277,7 +300,7 @@ class Launcher:
         with locked(self._staged.state):
             staging.require_private(self._staged.state)
             journal = Journal(self._staged.state, self.spec.digest)
-            plan = self._plan_of(journal)
+            plan = _plan_of(journal)
             if plan is not None and plan.driver != self.driver.name and journal.state is not State.WIPED:
                 remedy = f"Say --driver {plan.driver}, or take it down first."
                 raise UsageError(f"this launch was planned for {plan.driver}", remedy=remedy)
@@ -295,12 +318,8 @@ class Launcher:
             raise UsageError("nobody is there to ask the machine")
         return self.attest
 
-    def _plan_of(self, journal: Journal) -> Plan | None:
-        entry = journal.last(State.PLANNED)
-        return None if entry is None else codec.decode(Plan, journal.evidence(entry))
-
     def _planned(self, journal: Journal) -> Plan:
-        plan = self._plan_of(journal)
+        plan = _plan_of(journal)
         if plan is None:
             raise UsageError("nothing was planned")
         if plan.accelerator != self._staged.accelerator:
@@ -326,17 +345,18 @@ class Launcher:
         return Status(journal.entries, running, alive)
 
 
-def planned_for(folder: Path) -> tuple[str, Literal["kvm", "tcg"]] | None:
-    """Driver and accelerator of the launch that is under way in `folder`; None where there is none."""
+def plan_of(folder: Path) -> Plan | None:
+    """The plan of the launch that is under way in `folder`; None where there is none."""
     entries, _ = read_entries(folder)
     if not entries or entries[-1].state is State.WIPED:
         return None
     journal = Journal(folder, entries[-1].spec)
+    return _plan_of(journal)
+
+
+def _plan_of(journal: Journal) -> Plan | None:
     entry = journal.last(State.PLANNED)
-    if entry is None:
-        return None
-    plan = codec.decode(Plan, journal.evidence(entry))
-    return plan.driver, "kvm" if plan.accelerator == "kvm" else "tcg"
+    return None if entry is None else codec.decode(Plan, journal.evidence(entry))
 
 
 def _lease(journal: Journal) -> str:

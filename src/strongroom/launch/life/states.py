@@ -11,7 +11,7 @@ from strongroom.errors import UsageError
 from strongroom.records.launched import State
 
 CLIMB = (State.PREFLIGHT, State.PLANNED, State.BOOTED, State.ATTESTED, State.READY)
-"""The way up: none of them is ever left out."""
+"""The way up: none of them is ever left out. A machine that was attested once may be attested again."""
 RUNNING = frozenset({State.BOOTED, State.ATTESTED, State.READY})
 """States in which there must be a machine."""
 AWAY = frozenset({State.FAILED, State.DRAINING})
@@ -20,8 +20,8 @@ FOLLOWS: Mapping[State | None, frozenset[State]] = {
     State.PREFLIGHT: AWAY | {State.PLANNED},
     State.PLANNED: AWAY | {State.BOOTED},
     State.BOOTED: AWAY | {State.ATTESTED},
-    State.ATTESTED: AWAY | {State.READY},
-    State.READY: AWAY,
+    State.ATTESTED: AWAY | {State.READY, State.ATTESTED},
+    State.READY: AWAY | {State.ATTESTED},
     State.FAILED: frozenset({State.DRAINING}),
     State.DRAINING: frozenset({State.WIPED}),
     State.WIPED: frozenset({State.PREFLIGHT}),

@@ -16,6 +16,7 @@ from strongroom.errors import (
     ImageChanged,
     LaunchBusy,
     LaunchFailed,
+    LaunchGone,
     MalformedJournal,
     ServiceUnavailable,
     UsageError,
@@ -126,6 +127,76 @@ def test_a_broker_that_is_away_does_not_keep_a_machine_alive(stage):
     receipt = check_wipe(stage.launcher(revoke=lambda _lease: ("unreachable", "it does not answer")).down(), SIGNER)
     assert receipt.steps[0].how == "unreachable"
     assert left(stage) == []
+
+
+# On demand
+
+
+def test_a_machine_that_is_ready_can_be_asked_anew_at_any_time(stage):
+    stage.launcher().up()
+    for times in (1, 2):
+        found = stage.launcher().reattest()
+        assert (found.state, found.alive) == (State.READY, True)
+        assert states(stage) == [*UP, *[State.ATTESTED, State.READY] * times]
+    assert stage.asked.proofs == 3
+    assert json.loads(evidence(stage, State.ATTESTED))["proof"] == 3
+    assert stage.driver.started == 1
+    stage.launcher().down()
+    assert stage.revoked == [LEASE]
+
+
+def test_a_machine_that_is_not_what_it_was_fails_and_runs_on_until_it_is_taken_down(stage):
+    stage.launcher().up()
+    stage.asked.no = AppraisalRefused("its broker released nothing")
+    with pytest.raises(AppraisalRefused):
+        stage.launcher().reattest()
+    assert states(stage)[-2:] == [State.ATTESTED, State.FAILED]
+    assert json.loads(evidence(stage, State.FAILED))["inputs"] == ["command line: pcr9 differs"]
+    with pytest.raises(UsageError, match="this launch is failed"):
+        stage.launcher().reattest()
+    check_wipe(stage.launcher().down(), SIGNER)
+    assert stage.revoked == [LEASE], "what it had been given is ended all the same"
+
+
+def test_a_machine_that_falls_silent_is_no_longer_ready(stage):
+    stage.launcher().up()
+    stage.asked.errors = [SILENT] * 1000
+    with pytest.raises(LaunchFailed, match="no quote"):
+        stage.launcher(prove_seconds=3).reattest()
+    assert states(stage)[-1] is State.FAILED
+
+
+def test_a_machine_that_has_ended_is_not_asked(stage):
+    stage.launcher().up()
+    stage.driver.drain(stage.spec, stage.launcher().place, 0)
+    with pytest.raises(LaunchGone):
+        stage.launcher().reattest()
+    assert states(stage)[-1] is State.FAILED
+    assert stage.asked.proofs == 1
+
+
+def test_nothing_is_asked_where_nothing_was_started(stage):
+    with pytest.raises(UsageError):
+        stage.launcher().reattest()
+    assert not stage.state.exists()
+    stage.launcher().up(State.BOOTED)
+    with pytest.raises(UsageError, match="nobody is there to ask"):
+        stage.launcher(attest=None).reattest()
+    assert stage.launcher().reattest().state is State.READY
+    stage.launcher().down()
+    with pytest.raises(UsageError, match="nothing runs"):
+        stage.launcher().reattest()
+
+
+def test_a_launcher_that_is_killed_while_it_asks_anew_is_picked_up(stage, monkeypatch):
+    stage.launcher().up()
+    with killed_at(monkeypatch, 1000) as seen:
+        stage.launcher().reattest()
+    for number in range(1, seen[0] + 1):
+        with killed_at(monkeypatch, number), pytest.raises(Killed):
+            stage.launcher().reattest()
+        assert stage.launcher().up().state is State.READY
+    assert stage.driver.started == 1
 
 
 # Failures

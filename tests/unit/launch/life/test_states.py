@@ -21,7 +21,8 @@ def test_no_sequence_of_wishes_leaves_a_step_out(wishes):
     for number, state in enumerate(path):
         before = path[:number]
         if state in CLIMB[1:]:
-            assert before[-1] is CLIMB[CLIMB.index(state) - 1], "a step was left out"
+            again = {State.ATTESTED, State.READY} if state is State.ATTESTED else set()
+            assert before[-1] in {CLIMB[CLIMB.index(state) - 1], *again}, "a step was left out"
         if state is State.PREFLIGHT:
             assert not before or before[-1] is State.WIPED
         if state is State.WIPED:
