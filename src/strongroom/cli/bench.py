@@ -45,6 +45,13 @@ MODEL_MIB = 4096
     help="launch: the worker image's files (`make demo-vm`); its machine is measured until it is ready.",
 )
 @click.option(
+    "--driver",
+    type=click.Choice(["qemu", "libvirt"]),
+    default="qemu",
+    show_default=True,
+    help="launch: who starts the machines.",
+)
+@click.option(
     "--save",
     type=click.Path(file_okay=False, exists=True, path_type=Path),
     help="Write the document into this folder as well.",
@@ -59,6 +66,7 @@ def bench_command(
     model: Path | None,
     spec: Path | None,
     vm: Path | None,
+    driver: str,
     save: Path | None,
     folder: Path,
     saved: tuple[Path, Path] | None,
@@ -92,7 +100,7 @@ def bench_command(
     measures: dict[str, Callable[[], list[Figure]]] = {
         "broker": lambda: _broker(pairs, progress),
         "inference": lambda: _inference(model, pairs, tokens, progress),
-        "launch": lambda: _launch(spec, vm, pairs, progress),
+        "launch": lambda: _launch(spec, vm, driver, pairs, progress),
         "open": lambda: _open(pairs, size or MODEL_MIB, progress),
         "padding": lambda: _padding(model, tokens, progress),
         "verify": lambda: _verify(pairs, progress),
@@ -150,7 +158,9 @@ def _skipped(name: str) -> list[str]:
     return inference.skipped() if name == "inference" else []
 
 
-def _launch(spec: Path | None, vm: Path | None, pairs: int, progress: output.Progress) -> list[Figure]:
+def _launch(
+    spec: Path | None, vm: Path | None, driver_name: str, pairs: int, progress: output.Progress
+) -> list[Figure]:
     from strongroom.bench.launch import launching
     from strongroom.cli.measure import load_spec
     from strongroom.launch.doctor import machine
@@ -161,13 +171,13 @@ def _launch(spec: Path | None, vm: Path | None, pairs: int, progress: output.Pro
     if vm is not None:
         from strongroom.demo.vm.prepared import prepared
 
-        with prepared(vm) as (kept, attest):
+        with prepared(vm, driver_name) as (kept, attest):
             here = kept.launcher
             return launching(kept.spec, here.place, here.driver, runs=pairs, progress=progress, attest=attest)
     if spec is None:
         raise UsageError("which machine is booted?", remedy="Give its launch specification with --spec, or --vm.")
     place = Place(images=spec.resolve().parent, state=Path(), accelerator=accelerator(machine(Path("/"))))
-    return launching(load_spec(spec), place, driver("qemu"), runs=pairs, progress=progress)
+    return launching(load_spec(spec), place, driver(driver_name), runs=pairs, progress=progress)
 
 
 def _open(pairs: int, size: int, progress: output.Progress) -> list[Figure]:

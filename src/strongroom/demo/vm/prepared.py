@@ -14,10 +14,10 @@ from strongroom.launch.life.attest import WorkerAttest
 
 
 @contextmanager
-def prepared(parts: Path) -> Iterator[tuple[Kept, WorkerAttest]]:
+def prepared(parts: Path, driver_name: str = "qemu") -> Iterator[tuple[Kept, WorkerAttest]]:
     """The machine of the story, not started, and who asks it; `parts` as in `story`."""
     fetch_model()
-    with site() as made:
+    with site(driver_name) as made:
         story = Story(made, Silent(), parts)
         artifact = story.owner_prepares()
         *_, good = story.builder_builds()
