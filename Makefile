@@ -1,9 +1,11 @@
 # Two commands: `make demo` and `make test`. Each does all its own set-up in .venv; a second run starts in seconds.
 PYTHON ?= python3
+# Also where the environment itself is active: it has no pip.
+BASE   := $(shell $(PYTHON) -c 'import sys; print(sys._base_executable)')
 VENV   := .venv
 BIN    := $(VENV)/bin
 # pip installs into the environment from outside it, so that neither ensurepip nor python3-venv is needed.
-PIP    := $(PYTHON) -m pip --disable-pip-version-check --python $(BIN)/python
+PIP    := $(BASE) -m pip --disable-pip-version-check --python $(BIN)/python
 WORKERS ?= 2
 FUZZ_SECONDS ?= 60
 SOAK_SECONDS ?= 600
@@ -73,7 +75,7 @@ clean:  ## remove everything that make made
 
 $(BIN)/python:
 	$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "strongroom needs Python 3.11 or newer")'
-	$(PYTHON) -m venv --without-pip $(VENV)
+	$(BASE) -m venv --without-pip $(VENV)
 
 $(VENV)/.demo: requirements/demo.txt requirements/model.txt pyproject.toml sim/pyproject.toml | $(BIN)/python
 	$(PIP) install --quiet --require-hashes -r requirements/demo.txt

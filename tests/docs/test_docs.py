@@ -244,7 +244,7 @@ NOT_RUN = {
     "docs/how-to/serve-a-model.md": 1,
     "docs/how-to/sign-and-verify-models.md": 1,
     "docs/how-to/use-any-openai-client.md": 1,
-    "docs/how-to/measure-a-launch.md": 1,
+    "docs/how-to/measure-a-launch.md": 2,
     "docs/how-to/launch-a-machine.md": 5,
 }
 

@@ -23,11 +23,11 @@ STUB = Path("/usr/lib/systemd/boot/efi/linuxx64.efi.stub")
 LINE = "console=ttyS0 quiet panic=-1"
 SLEEPER = """#!/bin/busybox sh
 /bin/busybox mount -t sysfs sysfs /sys
-for n in 4 9 11; do echo "pcr$n=$(/bin/busybox cat /sys/class/tpm/tpm0/pcr-sha256/$n)"; done
+for n in 0 4 9 11; do echo "pcr$n=$(/bin/busybox cat /sys/class/tpm/tpm0/pcr-sha256/$n)"; done
 echo UP
 while true; do /bin/busybox sleep 60; done
 """
-"""An init that prints three registers and stays; it is no worker, and proves nothing."""
+"""An init that prints four registers and stays; it is no worker, and proves nothing."""
 QEMU = "qemu-system-x86_64"
 
 

@@ -146,3 +146,11 @@ def test_every_pin_has_a_hash():
         pins = [line for line in text.splitlines() if re.match(r"[A-Za-z0-9]", line)]
         assert pins
         assert all("--hash=sha256:" in pin for pin in pins), name
+
+
+@pytest.mark.needs("make")
+def test_make_installs_also_where_its_own_environment_is_active():
+    """An environment without pip comes first on the path, as `activate` puts it there."""
+    path = f"{Path(sys.prefix) / 'bin'}{os.pathsep}{os.environ['PATH']}"
+    told = run("make", "--silent", "--eval=installer: ; @$(PIP) --version", "installer", PATH=path)
+    assert told.stdout.startswith("pip ")

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from strongroom.cli import output
+from strongroom.cli.launch_observe import observe
 from strongroom.cli.launch_screen import Lines, Screen
 from strongroom.cli.measure import load_spec
 from strongroom.cli.output import F
@@ -37,6 +38,9 @@ LAST_PORT = 65535
 @click.group("launch", short_help="a machine's life: preflight, boot, attest, ready, drain, wipe")
 def launch_command() -> None:
     """Bring up the machine that a launch specification describes, and take it down with a receipt."""
+
+
+launch_command.add_command(observe)
 
 
 def _folders() -> Path:

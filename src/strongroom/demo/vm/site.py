@@ -28,7 +28,6 @@ from strongroom.crypto.signatures import generate_p256
 from strongroom.demo import processes
 from strongroom.demo import registry as registries
 from strongroom.demo.processes import Process
-from strongroom.demo.vm.observing import observer, pcr0_in
 from strongroom.demo.vm.vendor import Vendor
 from strongroom.demo.wire import Relay
 from strongroom.errors import LaunchFailed, Unavailable
@@ -38,6 +37,7 @@ from strongroom.launch.life.attest import WorkerAttest
 from strongroom.launch.life.drivers import driver
 from strongroom.launch.measure import Expected, measure
 from strongroom.launch.measure.reference import reference_of
+from strongroom.launch.observe import FOLDERS, TRAVERSABLE, observe
 from strongroom.launch.place import Place
 from strongroom.launch.spec import read_images
 from strongroom.records.digest import Digest, digest_bytes
@@ -48,11 +48,9 @@ from strongroom.records.policy import Policy, Requirement
 MODEL_NAME, KEY_ID, POLICY_ID = "smollm2", "demo-model", "demo-vm"
 FIRMWARE = (("OVMF_CODE.fd", "OVMF_VARS.fd"), ("OVMF_CODE_4M.fd", "OVMF_VARS_4M.fd"))
 OVMF = Path("/usr/share/OVMF")
-FOLDERS = Path("/var/tmp")  # noqa: S108 (a folder of our own is made in it)
-"""Where everybody may pass, also where each account has a /tmp of its own."""
 LOGS = (Path("/var/log/libvirt/qemu"), Path("/var/log/swtpm/libvirt/qemu"))
 """Where libvirt writes about each domain and its chip (Debian)."""
-PRIVATE, TRAVERSABLE = 0o700, 0o711
+PRIVATE = 0o700
 PROGRAMS = ("qemu-system-x86_64", "mformat", "mcopy", "swtpm", "swtpm_setup", "busybox", registries.PROGRAM)
 MEMORY_MIB = 2560
 CPUS = 2
@@ -185,7 +183,7 @@ class Site:
         path.write_bytes(image)
         return path
 
-    def spec(self, image: Path, *, name: str = "worker", devices: tuple[Device, ...] = DEVICES) -> LaunchSpec:
+    def spec(self, image: Path, *, name: str = "worker") -> LaunchSpec:
         """The launch specification of a machine with this image; no other machine of this host has its name."""
         code, variables = firmware()
         return LaunchSpec(
@@ -194,19 +192,15 @@ class Site:
             machine=Machine(qemu_version(), "max", CPUS, MEMORY_MIB, None),
             boot=Boot("uki", _pinned(image), None, None, ()),
             firmware=Firmware(_pinned(code), _pinned(variables), "off", dict(self.observed)),
-            devices=devices,
+            devices=DEVICES,
             gpus=None,
             workload=None,
         )
 
-    def observe(self, kernel: bytes, stub: bytes) -> None:
+    def observe(self, image: Path, stub: bytes) -> None:
         """Boot the firmware once with a system that has no secret and does nothing but show PCR 0, which nobody can compute."""
-        console = (Device("console", None, "it prints one register"),)
-        spec = self.spec(self.keep(observer(kernel, stub)), name="observer", devices=console)
-        kept = self._machine(spec, self.host / "observer", (), self.vendor)
-        kept.launcher.up(State.BOOTED)
-        self.observed = {"pcr0": pcr0_in(kept.launcher.place.state / "console.log", SECONDS)}
-        kept.launcher.down()
+        starter = driver(self.driver_name, tpm_config=self.vendor.config)
+        self.observed = observe(self.spec(image), self.root, starter, stub=stub, accelerator="tcg", seconds=SECONDS)
 
     def disk(self, image: Digest) -> Path:
         """A disk with the sealed artifacts and the digest of the image, which nobody believes without evidence."""
@@ -228,16 +222,14 @@ class Site:
 
     def machine(self, spec: LaunchSpec, disk: Path, *, vendor: Vendor | None = None) -> Kept:
         """A machine that is not started yet; its chip will be the vendor's."""
-        return self._machine(spec, self.host / f"machine-{next(self._numbers)}", (disk,), vendor or self.vendor)
-
-    def _machine(self, spec: LaunchSpec, folder: Path, disks: tuple[Path, ...], vendor: Vendor) -> Kept:
+        folder, maker = self.host / f"machine-{next(self._numbers)}", vendor or self.vendor
         expected = measure(spec, read_images(spec, self.root))
-        ports = {_free_port(): PORT} if disks else {}
-        place = Place(images=self.root, state=folder, accelerator="tcg", disks=disks, ports=ports)
+        ports = {_free_port(): PORT}
+        place = Place(images=self.root, state=folder, accelerator="tcg", disks=(disk,), ports=ports)
         launcher = Launcher(
             spec,
             place,
-            driver(self.driver_name, tpm_config=vendor.config),
+            driver(self.driver_name, tpm_config=maker.config),
             self._key,
             prove_seconds=SECONDS,
             drain_seconds=0,

@@ -112,9 +112,9 @@ class Story(Teller):
                 f"trusted computing base: {found.python_lines} lines of Python, {found.native_bytes / 1e6:.0f} MB native, "
                 f"{found.kernel_bytes / 1e6:.0f} MB kernel"
             )
-            made.observe(base.boot.kernel, base.boot.stub)
-            fact(f"PCR 0 of this firmware, seen once in a machine without secrets: {made.observed['pcr0'][:16]}…")
             path = made.keep(image)
+            made.observe(path, base.boot.stub)
+            fact(f"PCR 0 of this firmware, seen once in a machine without secrets: {made.observed['pcr0'][:16]}…")
             began = time.monotonic()
             good = made.machine(made.spec(path), made.disk(digest_bytes(image)))
             fact(f"{len(good.expected.registers)} registers computed in {time.monotonic() - began:.2f} s")
