@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -27,9 +28,10 @@ from strongroom.cli.remote import broker_client, broker_options, digest, load_an
 from strongroom.crypto.signatures import private_from_pem
 from strongroom.errors import UsageError
 from strongroom.records import codec
+from strongroom.records.digest import Digest
 from strongroom.records.envelope import Envelope
 from strongroom.records.evidence import Evidence, EvidenceBundle
-from strongroom.records.policy import Reference
+from strongroom.records.policy import Reference, Requirement
 from strongroom.records.verdict import Verdict
 
 
@@ -43,7 +45,13 @@ def policy_command() -> None:
 @click.option(
     "--evidence", type=click.Path(dir_okay=False), help="Evidence of a worker you trust; its registers are pinned."
 )
+@click.option(
+    "--spec",
+    type=click.Path(dir_okay=False, path_type=Path),
+    help="A launch specification; the registers that are computed from it are pinned, before anything boots.",
+)
 @click.option("--artifact", "artifacts", multiple=True, required=True, help="Digest of an artifact that may be opened.")
+@click.option("--configuration", metavar="DIGEST", help="The worker's configuration (`serve … --show-configuration`).")
 @click.option("--workload", default="inference", show_default=True, help="What may be run: inference or job.")
 @click.option("--simulated", is_flag=True, help="A policy for a simulated TEE; it accepts nothing else.")
 @click.option(
@@ -53,7 +61,9 @@ def policy_command() -> None:
 def new(
     identifier: str,
     evidence: str | None,
+    spec: Path | None,
     artifacts: tuple[str, ...],
+    configuration: str | None,
     workload: str,
     target: Path | None,
     *,
@@ -61,20 +71,24 @@ def new(
     as_json: bool,
 ) -> None:
     """Print a policy to start from. Every member is there; read each, and pin what you know."""
-    if evidence is None:
+    if (evidence is None) is (spec is None):
         raise UsageError(
-            "a policy needs reference values", remedy="Name the evidence of a worker that you trust with --evidence."
+            "a policy needs reference values, of one origin",
+            remedy="Name a launch specification with --spec, or the evidence of a worker that you trust with --evidence.",
         )
-    bundle = _bundle(evidence)
-    pinned = [digest(artifact) for artifact in artifacts]
+    reference, launch_spec = _of_spec(spec) if spec is not None else (reference_of(_bundle(str(evidence))), None)
     policy = template(
         identifier,
-        references=[reference_of(bundle)],
-        artifacts=pinned,
+        references=[reference],
+        artifacts=[digest(artifact) for artifact in artifacts],
         simulated=simulated,
         workload=workload,
-        kind=bundle.evidence.kind,
+        kind=reference.kind,
     )
+    if configuration is not None:
+        policy = replace(policy, configuration=Requirement(one_of=(digest(configuration),)))
+    if launch_spec is not None:
+        policy = replace(policy, launch_spec=Requirement(one_of=(launch_spec,)))
     text = to_toml(policy)
     if target is not None:
         output.write_file(target, text.encode())
@@ -84,6 +98,15 @@ def new(
         click.echo(text, nl=False)
     else:
         click.echo(f"{target}: read every line; then `strongroom policy sign {target}`", err=True)
+
+
+def _of_spec(path: Path) -> tuple[Reference, Digest | None]:
+    """What a specification's machine will measure, and the specification's digest where the kind measures that, too."""
+    from strongroom.cli.measure import expect, load_spec
+    from strongroom.launch.measure.reference import reference_of as computed
+
+    spec = load_spec(path)
+    return computed(spec, expect(spec, path)), spec.digest if kind_of(spec.tee).launch_spec is not None else None
 
 
 def _bundle(path: str) -> EvidenceBundle:

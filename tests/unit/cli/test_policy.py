@@ -10,10 +10,15 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from launching import ACPI, SNP, STATELESS, TDX, TPM, write_files
 
 from strongroom.appraisal.kinds import KINDS
 from strongroom.appraisal.policies import from_toml, to_toml
 from strongroom.crypto.signatures import fingerprint, generate_ed25519, public_to_pem, sign_envelope
+from strongroom.launch.measure import measure
+from strongroom.launch.measure.reference import reference_of
+from strongroom.launch.spec import read_images
+from strongroom.launch.spec import to_toml as spec_to_toml
 from strongroom.records import codec
 from strongroom.records.evidence import EvidenceBundle
 from strongroom.records.policy import KINDS as SECTIONS
@@ -79,3 +84,36 @@ def test_explain_says_whether_the_images_provenance_was_given(
     assert strongroom(*words, *given).error == "usage"
     (tmp_path / "other.pub").write_bytes(public_to_pem(generate_ed25519().public_key()))
     assert strongroom(*words, *given, "--signer-key", tmp_path / "other.pub").error == "signature.invalid"
+
+
+def test_a_new_policy_pins_what_is_computed_from_a_specification_before_anything_boots(
+    strongroom: Callable[..., Any], tmp_path: Path
+):
+    write_files(tmp_path)
+    configuration = "sha256:" + "cd" * 32
+    tdx = replace(TDX, firmware=replace(STATELESS, observed=ACPI))
+    for spec, launch_spec in ((TPM, None), (tdx, tdx.digest), (SNP, SNP.digest)):
+        (tmp_path / "spec.toml").write_text(spec_to_toml(spec))
+        target = tmp_path / f"{spec.tee}.toml"
+        words = (
+            "--spec",
+            tmp_path / "spec.toml",
+            "--artifact",
+            "sha256:" + "ab" * 32,
+            "--configuration",
+            configuration,
+        )
+        done = strongroom("policy", "new", "rain", *words, "-o", target)
+        assert done.code == 0, done.err
+        policy = from_toml(target.read_text())
+        expected = measure(spec, read_images(spec, tmp_path))
+        assert policy.references == (reference_of(spec, expected),)
+        assert policy.configuration == Requirement(one_of=(configuration,))
+        assert policy.launch_spec.one_of == ((launch_spec,) if launch_spec else ())
+
+
+def test_a_new_policy_has_reference_values_of_one_origin(strongroom: Callable[..., Any], tmp_path: Path):
+    artifact = ("--artifact", "sha256:" + "ab" * 32, "--json")
+    assert strongroom("policy", "new", "rain", *artifact).error == "usage"
+    both = ("--spec", tmp_path / "spec.toml", "--evidence", tmp_path / "evidence.json")
+    assert strongroom("policy", "new", "rain", *both, *artifact).error == "usage"
