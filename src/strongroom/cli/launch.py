@@ -231,7 +231,7 @@ def list_command(folder: Path | None, *, as_json: bool) -> None:
         names = ("name", "state", "time", "spec")
         output.print_json({"launches": [dict(zip(names, row, strict=True)) for row in rows]})
     else:
-        output.table(("NAME", "STATE", "SINCE", "SPEC"), [(a, b, c // 1000, d[:19]) for a, b, c, d in rows])
+        output.table(("NAME", "STATE", "SINCE", "SPEC"), [(a, b, output.iso(c // 1000), d[:19]) for a, b, c, d in rows])
 
 
 @launch_command.command("check-wipe")
@@ -269,7 +269,7 @@ def _told(launcher: Launcher, found: Status, *, as_json: bool, whole: bool = Fal
         click.echo(json.dumps(document))
         return
     if whole:
-        rows = [(e.number, e.state.value, e.time / 1000, e.reason, e.evidence[:19]) for e in found.entries]
+        rows = [(e.number, e.state.value, output.iso(e.time // 1000), e.reason, e.evidence[:19]) for e in found.entries]
         output.table(("ENTRY", "STATE", "TIME", "REASON", "EVIDENCE"), rows)
     runs = {True: "runs", False: "has ended", None: "was not started"}[found.alive]
     click.echo(f"{launcher.spec.name}: {newest.state.value}; the machine {runs}; {launcher.place.state}")

@@ -19,6 +19,7 @@ from strongroom.records.digest import Digest
 from strongroom.records.launch import LaunchSpec, PinnedFile
 
 MAX_TOML = 64 * 1024
+SEE = "See docs/reference/launch-spec.md."
 OPTIONAL: Mapping[str, Mapping[str, Any]] = {
     "": {"firmware": None, "devices": [], "gpus": None, "workload": None},
     "machine": {"qemu": None, "snp_features": None},
@@ -37,17 +38,18 @@ def from_toml(text: str) -> LaunchSpec:
     try:
         members = tomllib.loads(text)
     except (ValueError, RecursionError) as error:
-        raise MalformedRecord(
-            f"this launch specification is not TOML: {error}", remedy="See docs/reference/launch-spec.md."
-        ) from None
+        raise MalformedRecord(f"this launch specification is not TOML: {error}", remedy=SEE) from None
     document = {**OPTIONAL[""], **members}
     for name, defaults in OPTIONAL.items():
         if name and isinstance(document.get(name), dict):
             document[name] = {**defaults, **document[name]}
     if isinstance(document["devices"], list):
         document["devices"] = [{**DEVICE, **d} if isinstance(d, dict) else d for d in document["devices"]]
-    spec = codec.from_json(LaunchSpec, {"type": LaunchSpec.TYPE, **document})
-    codec.encode(spec)  # a specification that has no digest is none
+    try:
+        spec = codec.from_json(LaunchSpec, {"type": LaunchSpec.TYPE, **document})
+        codec.encode(spec)  # a specification that has no digest is none
+    except MalformedRecord as error:
+        raise MalformedRecord(error.message, detail=error.detail, remedy=SEE) from None
     return spec
 
 

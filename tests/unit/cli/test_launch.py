@@ -1,6 +1,7 @@
 """`strongroom launch` as a person types it, with a double for the machine."""
 
 import json
+import re
 
 import pytest
 from launching import TPM
@@ -36,7 +37,7 @@ def test_up_status_down_and_the_receipt(strongroom, stage):
     shown = strongroom("launch", "status", "worker.toml", "--json")
     assert (shown.code, shown.document["state"], shown.document["alive"]) == (0, "booted", True)
     assert [entry["state"] for entry in shown.document["entries"]] == ["preflight", "planned", "booted"]
-    assert "worker  booted" in strongroom("launch", "list").out
+    assert re.search(r"worker  booted  20\d\d-\d\d-\d\dT\d\d:\d\d:\d\dZ", strongroom("launch", "list").out)
     down = strongroom("launch", "down", "worker.toml")
     assert down.code == 0, down.err
     assert "not shown: " in down.out
@@ -147,3 +148,8 @@ def test_nobody_is_asked_without_a_policy_and_a_broker(strongroom):
     assert strongroom(*UP).code == 0
     assert "without --policy" in strongroom("launch", "attest", "worker.toml").err
     assert strongroom("launch", "status", "worker.toml", "--json").document["state"] == "booted"
+
+
+def test_a_specification_that_is_none_says_where_it_is_explained(strongroom, stage):
+    (stage.folder / "images" / "worker.toml").write_text('name = "worker"\n')
+    assert "docs/reference/launch-spec.md" in strongroom(*UP).err
