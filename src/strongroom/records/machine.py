@@ -121,6 +121,8 @@ class MachineConfiguration:
             _require(any(path.startswith(f"{disk.place}/") for disk in self.disks), f"no disk holds {path[:80]!r}")
         places = [disk.place for disk in self.disks]
         _require(len(set(places)) == len(places), "two disks in one place")
+        below = any(place.startswith(f"{other}/") for place in places for other in places)
+        _require(not below, "a disk's place on another disk: there the host decides what the path leads to")
 
 
 def _below_shares(path: str) -> bool:

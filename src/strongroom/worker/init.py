@@ -18,7 +18,7 @@ from strongroom.errors import MachineUnfit, StrongroomError
 from strongroom.records.digest import is_digest
 from strongroom.records.machine import PLACE, MachineConfiguration, Network, from_toml
 from strongroom.worker import firewall
-from strongroom.worker.kernel import MS_BIND, MS_RDONLY, MS_REMOUNT, Kernel, Linux
+from strongroom.worker.kernel import MS_BIND, MS_NOSYMFOLLOW, MS_RDONLY, MS_REMOUNT, Kernel, Linux
 
 MODULES = "/usr/lib/strongroom/modules"
 """The paths of the kernel modules to load, one a line, each after those that it needs."""
@@ -155,10 +155,13 @@ def close(kernel: Kernel, network: Network | None) -> None:
 
 
 def mount_disks(kernel: Kernel, told: MachineConfiguration) -> None:
-    """Every disk of the configuration, to be read and nothing else. All places come from the image."""
+    """Every disk of the configuration, to be read and nothing else. All places come from the image.
+
+    No link on a disk is followed: the host made it, and it could lead a path of the configuration to anything in the machine.
+    """
     for disk in told.disks:
         options = "uid=0,gid=0,umask=022" if disk.filesystem == "vfat" else "noload"
-        kernel.mount(disk.device, disk.place, disk.filesystem, PLAIN | MS_RDONLY, options)
+        kernel.mount(disk.device, disk.place, disk.filesystem, PLAIN | MS_RDONLY | MS_NOSYMFOLLOW, options)
         kernel.say(f"init: {disk.device} is at {disk.place}")
 
 

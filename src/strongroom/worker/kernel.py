@@ -30,6 +30,8 @@ _NFT = "/usr/sbin/nft"
 _PATIENCE = 60.0
 MAX_TEXT = 1 << 20
 MS_RDONLY, MS_REMOUNT, MS_BIND, MS_MOVE = 1, 32, 4096, 8192
+MS_NOSYMFOLLOW = 256
+"""Since Linux 5.10; an older kernel would take no notice. The image's is newer."""
 
 
 class Kernel(Protocol):

@@ -120,7 +120,7 @@ def test_a_machine_is_closed_before_its_worker_starts():
     assert ("write", "/proc/sys/kernel/modules_disabled", "1") in kernel.done
     assert ("give", "/dev/tpmrm0", init.USER) in kernel.done
     disk = next(what for what in kernel.done if what[1:3] == ("/dev/vdb", "/srv/a"))
-    assert disk[4] & (init.PLAIN | init.MS_RDONLY) == init.PLAIN | init.MS_RDONLY
+    assert disk[4] == init.PLAIN | init.MS_RDONLY | init.MS_NOSYMFOLLOW, "a link on it would lead into the machine"
 
 
 def test_the_root_is_read_only_before_anything_else_is_mounted():
@@ -251,6 +251,12 @@ def test_the_firewall_lets_through_what_is_named_and_drops_the_rest():
         ("vfat", "overlay"),
         ('"/srv/a"', '"/srv/../etc"'),
         ('"/srv/a"', '"/etc"'),
+        ('place = "/srv/a"', 'place = "/srv/a"\n[[disks]]\ndevice = "/dev/vdc"\nfilesystem = "vfat"\nplace = "/srv/a"'),
+        (
+            'place = "/srv/a"',
+            'place = "/srv/a"\n[[disks]]\ndevice = "/dev/vdc"\nfilesystem = "vfat"\nplace = "/srv/a/b"',
+        ),
+        ("[[disks]]", '[[disks]]\ndevice = "/dev/vdc"\nfilesystem = "ext4"\nplace = "/srv/a/b"\n[[disks]]'),
         ("/srv/a/image", "/etc/passwd"),
         ("/srv/a/image", "/srv/b/image"),
         ('"strongroom", ', '"", '),
@@ -264,3 +270,8 @@ def test_a_configuration_with_anything_odd_in_it_is_refused(changed):
     assert changed[0] in TOLD
     with pytest.raises(MalformedRecord):
         from_toml(TOLD.replace(*changed))
+
+
+def test_disks_may_lie_beside_each_other():
+    beside = '[[disks]]\ndevice = "/dev/vdc"\nfilesystem = "ext4"\nplace = "/srv/ab"\n'
+    assert [disk.place for disk in from_toml(TOLD + beside).disks] == ["/srv/a", "/srv/ab"]
