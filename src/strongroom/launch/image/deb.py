@@ -20,6 +20,8 @@ from strongroom.launch.image.tree import Entry
 MAGIC = b"!<arch>\n"
 HEADER, END = 60, b"`\n"
 MAX_DEB, MAX_DATA, MAX_CONTROL = 1 << 28, 1 << 30, 1 << 22
+TAR_END = 1024
+"""Two blocks of zeros end a tar archive (POSIX, pax, "ustar Interchange Format"); more of them may follow."""
 ARCHITECTURES = ("amd64", "all")
 REMEDY = "Fetch the package again from your mirror; apt checks what Debian signed."
 
@@ -117,11 +119,15 @@ def _control(archive: bytes) -> dict[str, str]:
 
 
 def _tar(archive: bytes, origin: str) -> Iterator[tuple[str, Entry]]:
-    """Members of a tar archive; a hard link is a copy of the file that came before it."""
+    """Members of a tar archive, to its very end; a hard link is a copy of the file that came before it."""
     earlier: dict[str, bytes] = {}
+    total = 0
     try:
-        with tarfile.open(fileobj=io.BytesIO(archive), mode="r:") as members:
+        with tarfile.open(fileobj=io.BytesIO(archive), mode="r:", encoding="utf-8", errors="strict") as members:
             for member in members:
+                total += member.size
+                if member.issparse() or member.size < 0 or total > len(archive):
+                    raise _bad(f"{member.name[:80]!r} has holes, or claims more than the archive holds")
                 path = member.name.removeprefix("./").rstrip("/")
                 if path in {"", "."}:
                     continue
@@ -139,5 +145,9 @@ def _tar(archive: bytes, origin: str) -> Iterator[tuple[str, Entry]]:
                     yield path, Entry("file", origin, earlier[target], bool(member.mode & 0o100))
                 else:
                     raise _bad(f"{path[:80]!r} is a device, or a link to nothing")
-    except (tarfile.TarError, ValueError, EOFError, OverflowError, OSError, IndexError):
+            rest = archive[members.offset :]
+    except (tarfile.TarError, ValueError, EOFError, OverflowError, OSError, IndexError, RecursionError):
         raise _bad(f"an archive of {origin[:64]} is no tar archive") from None
+    # The library takes any header that does not read for the end; so the end is looked at here.
+    if len(rest) < TAR_END or rest.count(0) != len(rest):
+        raise _bad(f"an archive of {origin[:64]} is damaged, cut, or something follows it")

@@ -1,7 +1,9 @@
 """Debian packages and wheels are read whole or refused; what they hold stays below the root."""
 
+import io
 import lzma
 import tarfile
+import tracemalloc
 
 import packages
 import pytest
@@ -132,6 +134,110 @@ def remade(**changed):
 def test_what_is_no_package_is_refused(data):
     with pytest.raises(MalformedImage):
         deb.parse_deb(data)
+
+
+def unpacked(archive):
+    """What a package with this data archive holds."""
+    return entries(remade(**{"data.tar.xz": None, "data.tar": archive}))[1]
+
+
+def sparse(size):
+    """A member of the old GNU kind that claims `size` bytes and stores one."""
+    header = bytearray(512)
+    for at, field in (
+        (0, b"./usr/x"), (100, b"0000644\0"), (108, b"0000000\0"), (116, b"0000000\0"), (124, b"00000000001\0"),
+        (136, b"00000000000\0"), (148, b" " * 8), (156, b"S"), (257, b"ustar  \0"), (386, b"00000000000\0"),
+        (398, b"00000000001\0"), (483, b"\x80" + size.to_bytes(11, "big")),
+    ):  # fmt: skip
+        header[at : at + len(field)] = field
+    header[148:156] = b"%06o\0 " % sum(header)
+    return bytes(header) + b"x".ljust(512, b"\0") + bytes(1024)
+
+
+def extended(**records):
+    """An archive of one file of one byte, with extended records that say more of it."""
+    kept = io.BytesIO()
+    with tarfile.open(fileobj=kept, mode="w", format=tarfile.PAX_FORMAT) as archive:
+        member = tarfile.TarInfo("./usr/x")
+        member.size, member.pax_headers = 1, {name.replace("_", "."): value for name, value in records.items()}
+        archive.addfile(member, io.BytesIO(b"x"))
+    return kept.getvalue()
+
+
+def nested_names(count):
+    """An archive whose first header announces a long name for a header that announces a long name, and so on."""
+    header = tarfile.TarInfo("././@LongLink")
+    header.type, header.size = tarfile.GNUTYPE_LONGNAME, 2
+    return (header.tobuf(tarfile.GNU_FORMAT) + b"x".ljust(512, b"\0")) * count + bytes(1024)
+
+
+@pytest.mark.parametrize(
+    "archive",
+    [
+        sparse(1),
+        sparse(5000),
+        extended(GNU_sparse_size="5000", GNU_sparse_numblocks="1", GNU_sparse_map="0,1"),
+        extended(size="-512"),
+        extended(size="20000"),
+        nested_names(2000),
+    ],
+    ids=["sparse", "holes", "extended holes", "negative", "too long", "nested"],
+)
+def test_a_member_that_claims_other_bytes_than_it_has_is_refused(archive):
+    with pytest.raises(MalformedImage):
+        unpacked(archive)
+
+
+@pytest.mark.parametrize("size", [5000, 1 << 40])
+def test_a_few_bytes_never_take_all_memory(size):
+    package = deb.parse_deb(remade(**{"data.tar.xz": None, "data.tar": sparse(size)}))
+    tracemalloc.start()
+    try:
+        with pytest.raises(MalformedImage, match="claims more"):
+            list(package.entries("deb:made-up"))
+        assert tracemalloc.get_traced_memory()[1] < 1 << 20
+    finally:
+        tracemalloc.stop()
+
+
+THREE = packages.tar({"usr/a": b"1", "usr/b": b"2", "usr/c": b"3"})
+
+
+def bit(at):
+    return THREE[:at] + bytes([THREE[at] ^ 1]) + THREE[at + 1 :]
+
+
+@pytest.mark.parametrize(
+    "archive",
+    [
+        bit(1024 + 150), bit(2048 + 150), THREE[: 1024 + 300], THREE[:3072], THREE[:3584], THREE[:4095],
+        THREE[:3072] + bytes(1024) + THREE, THREE[:3072] + bytes(512) + THREE, THREE + b"x",
+    ],
+    ids=["second", "third", "cut", "no end", "half an end", "nearly", "another", "another within", "more"],
+)  # fmt: skip
+def test_an_archive_that_is_damaged_or_goes_on_after_its_end_is_refused(archive):
+    assert list(unpacked(THREE)) == list(unpacked(THREE[:4096])) == ["usr/a", "usr/b", "usr/c"]
+    with pytest.raises(MalformedImage):
+        unpacked(archive)
+
+
+@given(at=st.integers(0, 4095), value=st.integers(0, 255))
+def test_an_archive_with_any_byte_changed_is_read_whole_or_refused(at, value):
+    try:
+        found = unpacked(THREE[:at] + bytes([value]) + THREE[at + 1 :])
+    except MalformedImage:
+        return
+    assert len(found) == 3
+
+
+def test_a_path_that_is_not_text_is_refused():
+    kept = io.BytesIO()
+    with tarfile.open(
+        fileobj=kept, mode="w", format=tarfile.GNU_FORMAT, encoding="utf-8", errors="surrogateescape"
+    ) as archive:
+        archive.addfile(tarfile.TarInfo("./usr/\udcff"))
+    with pytest.raises(MalformedImage):
+        unpacked(kept.getvalue())
 
 
 @given(at=st.integers(0, 400), value=st.integers(0, 255))
