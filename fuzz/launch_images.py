@@ -31,7 +31,8 @@ def one(data: bytes) -> None:
     with suppress(StrongroomError):
         tdx.mrtd(data, "10.1")
     with suppress(StrongroomError):
-        tdx.hand_off(firmware.tdx_sections(data), 2 << 30)
+        for memory in (2 << 30, 4 << 30):
+            tdx.hand_off(firmware.tdx_sections(data), memory)
     with suppress(StrongroomError):
         snp.measurement(SNP, data, b"kernel", b"initrd", "quiet")
     with suppress(StrongroomError):

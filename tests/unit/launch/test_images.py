@@ -1,10 +1,13 @@
 """Programs, unified images, firmware, variables, enclave images: what is read, what is refused, which digests come out."""
 
+import base64
 import hashlib
 import random
 import struct
 
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from strongroom.errors import MalformedImage, NotMeasurable
 from strongroom.launch.measure import eif, firmware, linux, pe, snp, tdx, uki
@@ -99,6 +102,12 @@ def test_a_kernel_is_patched_as_qemu_does():
         linux.patched(kernel, 600 << 20, 512 << 20)
 
 
+def test_a_kernel_that_is_cut_anywhere_in_its_header_is_refused():
+    for size in range(0x238):
+        with pytest.raises(MalformedImage):
+            linux.patched(images.kernel()[:size], 5000, 2 << 30)
+
+
 def test_the_tables_of_firmware_are_read():
     data = images.firmware()
     assert [section.kind for section in firmware.tdx_sections(data)] == [0, 1, 3, 3, 2, 3]
@@ -106,6 +115,37 @@ def test_the_tables_of_firmware_are_read():
     for read in (firmware.guid_table, firmware.tdx_sections, firmware.sev_sections):
         with pytest.raises(MalformedImage):
             read(images.variables())
+
+
+TABLES = images.FLASH_BYTES - 2048
+"""Where the made-up firmware has its descriptors and its table; the rest is code."""
+
+
+@pytest.mark.parametrize("address", [(1 << 64) - 4096, (1 << 64) - (1 << 20)])
+def test_a_section_behind_the_last_address_is_refused(address):
+    with pytest.raises(MalformedImage, match="last address"):
+        tdx.mrtd(images.firmware(tdx=[(address, 2 << 20, 3)]), "10.1")
+
+
+@given(
+    changes=st.lists(
+        st.tuples(st.integers(TABLES, TABLES + 300) | st.integers(images.FLASH_BYTES - 256, images.FLASH_BYTES - 1),
+                  st.integers(0, 255)), min_size=1, max_size=4,
+    ),
+    memory=st.sampled_from([8 << 20, 2 << 30, 4 << 30, 64 << 30]),
+)  # fmt: skip
+@settings(deadline=None)
+def test_firmware_with_changed_tables_is_read_or_refused(changes, memory):
+    data = bytearray(images.firmware())
+    for at, value in changes:
+        data[at] = value
+    try:
+        sections = firmware.tdx_sections(bytes(data))
+        assert all(section.address + section.memory <= 1 << 64 for section in sections)
+        tdx.hand_off(sections, memory)
+        firmware.sev_sections(bytes(data))
+    except (MalformedImage, NotMeasurable):
+        pass
 
 
 @pytest.mark.parametrize("place", [0, 100, 4096, 40_000, 65_536 - 50, 65_536 - 49, 65_536 - 66])
@@ -152,7 +192,11 @@ def test_a_signed_enclave_image_shows_its_signer(web_certificate):
     sections = [(1, b"k"), (2, b"c"), (3, b"r")]
     found = eif.pcrs(eif.parse_eif(images.enclave([*sections, (4, section)]))).registers
     assert found["pcr8"] == hashlib.sha384(bytes(48) + hashlib.sha384(der).digest()).hexdigest()
-    for broken in (b"", b"\xff", cbor.encode([{"signing_certificate": 1 << 60}]), cbor.encode([])):
+    (version,) = (at for at in range(20) if der[at : at + 5] == bytes.fromhex("a003020102"))
+    fifth = base64.encodebytes(der[: version + 4] + b"\5" + der[version + 5 :])
+    unknown = b"-----BEGIN CERTIFICATE-----\n" + fifth + b"-----END CERTIFICATE-----\n"
+    sections_of_a_liar = [cbor.encode([{"signing_certificate": value}]) for value in (1 << 60, unknown, [256], "x")]
+    for broken in (b"", b"\xff", *sections_of_a_liar, cbor.encode([])):
         with pytest.raises(MalformedImage):
             eif.pcrs(eif.parse_eif(images.enclave([*sections, (4, broken)])))
 
@@ -211,3 +255,12 @@ def test_qemus_versions_add_pages_in_another_order():
 def test_memory_below_what_the_firmware_uses_is_refused():
     with pytest.raises(NotMeasurable):
         tdx.hand_off(firmware.tdx_sections(images.firmware()), 8 << 20)
+
+
+def test_firmware_that_uses_what_is_no_memory_below_4_gib_is_refused():
+    """Of 4 GiB, q35 puts 2 GiB there: what lies above them is none, though it is less than 4 GiB."""
+    for address in (0x8000_0000 - 4096, 0x9000_0000):
+        sections = firmware.tdx_sections(images.firmware(tdx=[(address, 8192, tdx.TD_HOB)]))
+        with pytest.raises(NotMeasurable, match="below 4 GiB"):
+            tdx.hand_off(sections, 4 << 30)
+    assert tdx.hand_off(firmware.tdx_sections(images.firmware(tdx=[(0x7FFF_E000, 8192, tdx.TD_HOB)])), 4 << 30)

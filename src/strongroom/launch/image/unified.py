@@ -31,7 +31,10 @@ def unify(stub: bytes, sections: Sequence[tuple[str, bytes]]) -> bytes:
         raise MalformedImage("the alignment of the stub's sections is odd")
     count = len(program.sections)
     table = optional + little(stub, start + 20, 2, "the header") + SECTION_BYTES * count
-    room = min(one.start for one in program.sections if one.size) - table
+    starts = [one.start for one in program.sections if one.size]
+    if not starts:
+        raise MalformedImage("the stub has no sections")
+    room = min(starts) - table
     if room < SECTION_BYTES * len(sections) or any(part(stub, table, SECTION_BYTES * len(sections), "the table")):
         raise MalformedImage("the stub has no room for more sections")
     made = bytearray(stub)

@@ -24,6 +24,11 @@ from strongroom.launch.image.tree import Entry, clean
 MAX_WHEEL, MAX_UNPACKED, MAX_MEMBERS = 1 << 28, 1 << 30, 20_000
 UNHASHED = ("RECORD", "RECORD.jws", "RECORD.p7s")
 FITS = re.compile(r"(?:py3|py2\.py3|cp3\d+)(?:\.\w+)*-(?:none|abi3|cp3\d+)(?:\.\w+)*-(?:any|manylinux\w*x86_64[\w.]*)")
+PACKINGS = (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED)
+"""What wheels are packed with; of the others one takes as much memory as its header says."""
+_NO_ARCHIVE = (
+    zipfile.BadZipFile, zlib.error, ValueError, EOFError, OSError, OverflowError, NotImplementedError, RuntimeError,
+)  # fmt: skip
 REMEDY = "Download the wheel again with `pip download --require-hashes`."
 
 
@@ -82,6 +87,8 @@ def _members(data: bytes) -> dict[str, bytes]:
                 kind = stat.S_IFMT(member.external_attr >> 16)
                 if kind not in {0, stat.S_IFREG, stat.S_IFDIR}:
                     raise _bad(f"a wheel with a link in it: {member.filename[:80]!r}")
+                if member.compress_type not in PACKINGS:
+                    raise _bad(f"{member.filename[:80]!r} is packed as no wheel is")
                 if member.is_dir():
                     continue
                 if clean(member.filename) != member.filename and f"usr/{member.filename}" != clean(member.filename):
@@ -93,7 +100,7 @@ def _members(data: bytes) -> dict[str, bytes]:
                 total += len(content[member.filename])
                 if total > MAX_UNPACKED:
                     raise _bad(f"a wheel that unpacks to more than {MAX_UNPACKED} bytes")
-    except (zipfile.BadZipFile, zlib.error, ValueError, EOFError, OSError, NotImplementedError, RuntimeError):
+    except _NO_ARCHIVE:
         raise _bad("this is not a wheel: its archive does not read") from None
     return content
 

@@ -17,6 +17,7 @@ from cryptography import x509
 from cryptography.hazmat.primitives.serialization import Encoding
 
 from strongroom.crypto import cbor
+from strongroom.crypto.schemes import UNPARSABLE
 from strongroom.errors import MalformedImage, Unreadable
 from strongroom.launch.measure.bounds import MAX_IMAGE_BYTES, part
 from strongroom.launch.measure.expected import Expected, ExpectedInput
@@ -105,7 +106,7 @@ def _certificate(signatures: list[memoryview]) -> bytes:
         pem = cbor.decode(bytes(signatures[0]), limit=MAX_SIGNATURE)[0]["signing_certificate"]
         octets = pem if isinstance(pem, bytes) else bytes([*pem])  # never bytes(n), which would be n zeros
         return x509.load_pem_x509_certificate(octets).public_bytes(Encoding.DER)
-    except (Unreadable, ValueError, TypeError, LookupError):
+    except (Unreadable, LookupError, *UNPARSABLE):
         raise MalformedImage("the signature of this enclave image does not parse") from None
 
 

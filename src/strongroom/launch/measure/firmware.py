@@ -22,7 +22,7 @@ SEV_HASHES = "7255371f-3a3b-4b04-927b-1da6efa8d454"
 SEV_RESET = "00f771de-1a7e-4fcb-890e-68c77e2fb44e"
 TAIL, ENTRY_BYTES, GUID_BYTES = 32, 18, 16
 MAX_SECTIONS, PAGE = 64, 4096
-MAX_FIRMWARE = 64 << 20
+MAX_FIRMWARE, MAX_ADDRESS = 64 << 20, 1 << 64
 
 VOLUME = "fff12b8d-7696-4c8b-a985-2747075b4f50"
 STORE = "aaf32c78-947b-439a-a180-2e144ec37792"
@@ -92,6 +92,8 @@ def _tdx_section(firmware: bytes, at: int) -> TdxSection:
     section = TdxSection(*values)
     if section.address % PAGE or section.memory % PAGE or section.memory > MAX_FIRMWARE:
         raise MalformedImage("a section of the TDVF is not of whole pages, or too large")
+    if section.address + section.memory > MAX_ADDRESS:
+        raise MalformedImage("a section of the TDVF lies behind the last address")
     if section.size > section.memory or (section.attributes & 1 and section.size != section.memory):
         raise MalformedImage("a section of the TDVF is larger in the file than in memory, or measured in part")
     part(firmware, section.offset, section.size, "a section of the TDVF")

@@ -32,7 +32,8 @@ def patched(kernel: bytes, initrd_size: int, memory: int) -> bytes:
     if part(kernel, MAGIC_AT, 4, "the setup header") != MAGIC:
         raise MalformedImage("this is not a kernel for x86: it has no setup header")
     version = little(kernel, VERSION, 2, "the protocol's version")
-    if version < OLDEST or not kernel[FLAGS] & LOADED_HIGH:
+    flags = little(kernel, FLAGS, 1, "the setup header")
+    if version < OLDEST or not flags & LOADED_HIGH:
         raise MalformedImage("this kernel speaks a boot protocol before 2.12")
     image = bytearray(kernel)
 
@@ -41,7 +42,7 @@ def patched(kernel: bytes, initrd_size: int, memory: int) -> bytes:
         image[at : at + size] = value.to_bytes(size, "little")
 
     put(LOADER, QEMU, 1)
-    put(FLAGS, kernel[FLAGS] | CAN_USE_HEAP, 1)
+    put(FLAGS, flags | CAN_USE_HEAP, 1)
     put(HEAP, COMMAND_LINE_ADDRESS - REAL_MODE - 0x200, 4)
     put(COMMAND_LINE, COMMAND_LINE_ADDRESS, 4)
     if initrd_size:

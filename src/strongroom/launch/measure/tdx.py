@@ -74,15 +74,15 @@ def hand_off(sections: Sequence[TdxSection], memory: int) -> bytes:
     """The hand-off blocks (PI 1.8, volume 3) in which QEMU tells a domain about its memory of `memory` bytes."""
     base = next((section.address for section in sections if section.kind == TD_HOB), 0)
     taken = sorted((s.address, s.address + s.memory) for s in sections if s.kind in {TD_HOB, TEMPORARY})
+    low = memory if memory < LARGE else LOW_OF_LARGE
     blocks, at = [], 0
     for start, end in taken:
-        if start < at or end > memory:
-            raise NotMeasurable("the machine has less memory than its firmware uses")
+        if start < at or end > low:
+            raise NotMeasurable("the machine has less memory below 4 GiB than its firmware uses, or uses it twice")
         if start > at:
             blocks.append(_resource(UNACCEPTED, at, start - at))
         blocks.append(_resource(EXISTING, start, end - start))
         at = end
-    low = memory if memory < LARGE else LOW_OF_LARGE
     blocks.append(_resource(UNACCEPTED, at, low - at))
     if memory > low:
         blocks.append(_resource(UNACCEPTED, FOUR_GIB, memory - low))

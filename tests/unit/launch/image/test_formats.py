@@ -83,6 +83,26 @@ def test_a_stub_without_room_is_refused():
         unify(packages.stub(), [(f".s{number}", b"x") for number in range(30)])
 
 
+def test_a_stub_without_sections_is_refused():
+    bare = bytearray(packages.stub())
+    bare[64 + 6 : 64 + 8] = bytes(2)
+    empty = bytearray(packages.stub())
+    empty[64 + 24 + 240 + 16 : 64 + 24 + 240 + 20] = bytes(4)
+    for made in (bare, empty):
+        with pytest.raises(MalformedImage, match="no sections"):
+            unify(bytes(made), [(".linux", b"k")])
+
+
+@given(at=st.integers(0, 0x400), value=st.integers(0, 255))
+def test_a_damaged_stub_is_extended_or_refused(at, value):
+    made = bytearray(packages.stub())
+    made[at] = value
+    try:
+        unify(bytes(made), [(".linux", b"k")])
+    except MalformedImage:
+        pass
+
+
 def module(*needs):
     return b"\x7fELF\0license=GPL\0depends=" + ",".join(needs).encode() + b"\0name=x\0"
 

@@ -2,8 +2,10 @@
 
 import io
 import lzma
+import struct
 import tarfile
 import tracemalloc
+import zipfile
 
 import packages
 import pytest
@@ -297,6 +299,55 @@ def test_a_wheel_that_unpacks_to_too_much_is_refused(monkeypatch):
     monkeypatch.setattr(wheels, "MAX_UNPACKED", 1000)
     with pytest.raises(MalformedImage, match="more than"):
         wheels.parse_wheel(packages.wheel({"x.py": bytes(2000)}))
+
+
+def packed(data, packing):
+    kept = io.BytesIO()
+    with zipfile.ZipFile(kept, "w", packing) as archive:
+        archive.writestr("a.py", data)
+    return kept.getvalue()
+
+
+DEFLATED = packed(b"x = 1\n" * 1000, zipfile.ZIP_DEFLATED)
+
+
+def far_away():
+    """A wheel whose only member claims to lie at an offset of nearly 2^64."""
+    made = packed(b"x", zipfile.ZIP_STORED)
+    central, end = made.find(b"PK\1\2"), made.find(b"PK\5\6")
+    extra = struct.pack("<HHQ", 1, 8, (1 << 64) - 1 - len(made))
+    row, tail = bytearray(made[central:end]), bytearray(made[end:])
+    row[30:32], row[42:46] = struct.pack("<H", len(extra)), b"\xff" * 4
+    tail[12:16] = struct.pack("<I", len(row) + len(extra))
+    return made[:central] + bytes(row) + extra + bytes(tail)
+
+
+@pytest.mark.parametrize(
+    "data",
+    [
+        far_away(),
+        packed(b"x = 1\n" * 1000, zipfile.ZIP_LZMA),
+        packed(b"x = 1\n" * 1000, zipfile.ZIP_LZMA).replace(b"\x5d\0", b"\xff\0"),
+        packed(b"x = 1\n" * 1000, zipfile.ZIP_BZIP2),
+        DEFLATED[:40] + b"\xff" * 8 + DEFLATED[48:],
+    ],
+    ids=["offset", "LZMA", "broken LZMA", "bzip2", "broken"],
+)
+def test_a_wheel_whose_archive_lies_is_refused(data):
+    with pytest.raises(MalformedImage, match=r"does not read|packed as no wheel"):
+        wheels.parse_wheel(data)
+
+
+@given(
+    made=st.sampled_from([DEFLATED, far_away(), packed(b"x", zipfile.ZIP_LZMA), packed(b"x", zipfile.ZIP_BZIP2)]),
+    changes=st.lists(st.tuples(st.integers(0, 400), st.integers(0, 255)), min_size=1, max_size=6),
+)
+def test_a_changed_archive_is_never_a_wheel_without_metadata(made, changes):
+    data = bytearray(made)
+    for at, value in changes:
+        data[at % len(data)] = value
+    with pytest.raises(MalformedImage):
+        wheels.parse_wheel(bytes(data))
 
 
 @given(at=st.integers(0, 2000), value=st.integers(0, 255))
