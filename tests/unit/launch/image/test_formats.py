@@ -54,6 +54,51 @@ def test_an_archive_has_no_time_no_owner_and_two_modes():
     assert [entry.executable for _, entry in cpio.read_cpio(made)] == [True, False]
 
 
+def archive(*members):
+    """An archive of members as they are given: name, mode, bytes, and how many names the file has."""
+    made = b""
+    for number, (name, mode, data, links) in enumerate((*members, (b"TRAILER!!!", 0, b"", 1))):
+        fields = (number, mode, 0, 0, links, 0, len(data), 0, 0, 0, 0, len(name) + 1, 0)
+        made += b"070701" + b"".join(b"%08x" % field for field in fields) + name + b"\0"
+        made += bytes(-len(made) % 4) + data
+        made += bytes(-len(made) % 4)
+    return made
+
+
+INIT = (b"init", cpio.PROGRAM, b"honest", 1)
+USR, LINK = (b"usr", cpio.FOLDER, b"", 2), (b"alias", cpio.LINK, b"usr", 1)
+
+
+@pytest.mark.parametrize(
+    "members",
+    [
+        [INIT, (b"./init", cpio.PROGRAM, b"other", 1)],
+        [INIT, (b"/init", cpio.PROGRAM, b"other", 1)],
+        [INIT, INIT],
+        [INIT, (b"init\0x", cpio.PROGRAM, b"other", 1)],
+        [(b"\xff", cpio.FILE, b"", 1)],
+        [USR, (b"usr//x", cpio.FILE, b"", 1)],
+        [USR, (b"usr/../init", cpio.FILE, b"", 1)],
+        [USR, LINK, (b"alias/x", cpio.FILE, b"", 1)],
+        [INIT, (b"init/x", cpio.FILE, b"", 1)],
+        [(b"usr/x", cpio.FILE, b"", 1)],
+        [USR, (b"bin", cpio.LINK, b"usr/bin", 1), (b"bin/x", cpio.FILE, b"", 1)],
+        [(b"a", cpio.FILE, b"", 2), (b"b", cpio.FILE, b"bytes of both", 2)],
+        [(b"init", cpio.PROGRAM | 0o4000, b"", 1)],
+        [(b"x", cpio.FILE | 0o011, b"", 1)],
+        [(b"dev", 0o020644, b"", 1)],
+    ],
+    ids=[
+        "dot", "slash", "twice", "NUL", "no text", "slashes", "climbs", "below a link", "below a file", "below nothing",
+        "merged", "hard link", "set-user-id", "a program for others", "device",
+    ],
+)  # fmt: skip
+def test_what_the_kernel_would_unpack_as_something_else_is_refused(members):
+    assert [name for name, _ in cpio.read_cpio(archive(INIT, USR, (b"usr/x", cpio.FILE, b"", 1), LINK))]
+    with pytest.raises(MalformedImage):
+        list(cpio.read_cpio(archive(*members)))
+
+
 @given(at=st.integers(0, 2000), value=st.integers(0, 255), cut=st.integers(0, 600))
 def test_a_damaged_archive_is_read_or_refused(at, value, cut):
     made = bytearray(cpio.write_cpio(tree_of({"a/b": b"content", "c": b"more"})))
