@@ -7,11 +7,12 @@ Knows: the order in which an image is put together, and what is written into it 
 from __future__ import annotations
 
 import posixpath
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-from strongroom.errors import FileUnreadable, MalformedImage, UsageError
+from strongroom.errors import FileUnreadable, ImageRefused, MalformedImage, UsageError
 from strongroom.launch.image import cpio, elf, modules, recipe, tcb
 from strongroom.launch.image.deb import parse_deb
 from strongroom.launch.image.inside import Inside
@@ -25,6 +26,7 @@ SELF = "image"
 """The origin of what is written here."""
 EMPTY = ("dev", "proc", "run", "srv", "sys", "tmp")
 MAX_CONFIGURATION, MAX_CONFIGURATION_FILES = 1 << 24, 256
+_PRIVATE = re.compile(rb"-----BEGIN [A-Z0-9 ]*PRIVATE KEY(?: BLOCK)?-----")
 INIT = f"#!/{recipe.INTERPRETER} -I\nfrom strongroom.worker.init import main\n\nmain()\n"
 COMMAND = f"#!/{recipe.INTERPRETER} -I\nfrom strongroom.cli.main import run\n\nrun()\n"
 ACCOUNTS = {
@@ -115,6 +117,17 @@ def finish(base: Base, configuration: Mapping[str, bytes]) -> bytes:
 
 
 def _told(configuration: Mapping[str, bytes]) -> MachineConfiguration:
+    """What a configuration says. Raises `ImageRefused` for files that may not be in an image, and as `from_toml`."""
+    tree = Tree()
+    for name, data in configuration.items():
+        tree.file(f"{posixpath.dirname(PLACE)}/{name}", data, SELF)
+        if _PRIVATE.search(data):
+            raise ImageRefused(
+                f"{name} holds a private key: whoever has the image reads it",
+                detail=name,
+                remedy="Put public keys into the configuration alone.",
+            )
+    recipe.refuse_names(tree)
     return from_toml(configuration[posixpath.basename(PLACE)].decode("utf-8", "replace"))
 
 

@@ -92,13 +92,18 @@ def marked(path: str, entry: Entry) -> Entry:
     return Entry(entry.kind, entry.origin, elf.strip(entry.data), entry.kind == "file" and path in PROGRAMS)
 
 
-def refuse(tree: Tree) -> None:
-    """Look at the whole image. Raises `ImageRefused` for a shell, another program, or a missing one."""
+def refuse_names(tree: Tree) -> None:
+    """Look at the names of a part of the image. Raises `ImageRefused` for that of a shell or the like."""
     for path, entry in tree:
         name = path.rpartition("/")[2]
         pointed = entry.data.decode("utf-8", "replace").rpartition("/")[2] if entry.kind == "link" else ""
         if entry.kind != "folder" and {name, pointed} & FORBIDDEN:
             raise ImageRefused(f"{path} of {entry.origin} must not be in a worker image", detail=path)
+
+
+def refuse(tree: Tree) -> None:
+    """Look at the whole root. Raises `ImageRefused` for a shell, another program, or a missing one."""
+    refuse_names(tree)
     programs = {path for path, entry in tree.files() if entry.executable}
     for path in sorted(programs ^ PROGRAMS):
         what = "is a program that nobody named" if path in programs else "is missing"

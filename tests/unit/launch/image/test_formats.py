@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from strongroom.errors import FileUnreadable, ImageChanged, ImageRefused, MalformedImage, MalformedRecord, UsageError
-from strongroom.launch.image import cpio, fetch, lock, modules, recipe
+from strongroom.launch.image import build, cpio, fetch, lock, modules, recipe
 from strongroom.launch.image.tree import Entry, Tree
 from strongroom.launch.image.unified import unify
 from strongroom.launch.measure.pe import authenticode, parse_program
@@ -196,6 +196,33 @@ def test_a_shell_or_another_program_fails_the_build(path, entry):
     tree.add(path, entry)
     with pytest.raises(ImageRefused):
         recipe.refuse(tree)
+
+
+MACHINE = b'version = 1\ncommand = ["strongroom"]\n'
+
+
+def base():
+    """All of an image but its configuration, with modules that are all built in."""
+    built_in = "".join(f"kernel/{name}.ko\n" for name in recipe.MODULES)
+    return build.Base(build.Boot(b"k" * 100, {}, built_in, packages.stub()), b"packed", b"ID=x\n", "deb:linux")
+
+
+@pytest.mark.parametrize(
+    "files",
+    [
+        {"busybox": b"\x7fELF"},
+        {"sub/sh": b"x"},
+        {"owner.pem": b"x\n-----BEGIN PRIVATE KEY-----\n"},
+        {"k": b"-----BEGIN OPENSSH PRIVATE KEY-----"},
+        {"k": b"-----BEGIN PGP PRIVATE KEY BLOCK-----"},
+        {"machine.toml": MACHINE + b"# -----BEGIN EC PRIVATE KEY-----\n"},
+    ],
+    ids=["busybox", "shell", "key", "of ssh", "of PGP", "in a comment"],
+)
+def test_a_configuration_brings_no_shell_and_no_private_key(files):
+    assert build.finish(base(), {"machine.toml": MACHINE, "owner.pem": b"-----BEGIN PUBLIC KEY-----\n"})
+    with pytest.raises(ImageRefused):
+        build.finish(base(), {"machine.toml": MACHINE, **files})
 
 
 def test_an_image_without_its_first_process_is_refused():
