@@ -23,6 +23,8 @@ IMAGE_TAG = "strongroom/launch-image/v1"
 MAX_CPUS, MAX_MEMORY, MAX_DEVICES, MAX_TEXT = 4096, 1 << 26, 64, 4096
 _ROOT_HASH = re.compile(r"[0-9a-f]{64}")
 _HEX = re.compile(r"(?:[0-9a-f]{64}|[0-9a-f]{96})")
+SHA384_ALONE, SHA384_DIGITS = ("acpi-", "rtmr"), 96
+"""Names of what TDX measures, which knows no other hash; a TPM's registers have one of either length."""
 _WORD = re.compile(r"[a-z0-9][a-z0-9._-]{0,63}")
 _CPU = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
 _PRINTABLE = re.compile(r"[\x20-\x7e]*")
@@ -74,6 +76,8 @@ class Firmware:
             _require(
                 _WORD.fullmatch(name) and _HEX.fullmatch(value), "an observed value is a SHA-256 or SHA-384 digest"
             )
+            short = name.startswith(SHA384_ALONE) and len(value) != SHA384_DIGITS
+            _require(not short, f"{name} is a SHA-384 digest")
 
 
 @dataclass(frozen=True, slots=True)

@@ -115,7 +115,12 @@ def test_the_boot_phases_that_have_passed_are_in_pcr_11():
 
 
 def test_the_bank_is_a_choice():
-    assert len(measure(TPM, IMAGES, bank="sha384").registers["pcr4"]) == 96
+    found = measure(TPM, IMAGES, bank="sha384")
+    assert len(found.registers["pcr4"]) == 96
+    assert "pcr0" in found.unknown, "it was observed in the other bank"
+    assert (
+        measure(with_firmware(TPM, observed={"pcr0": "a0" * 48}), IMAGES, bank="sha384").registers["pcr0"] == "a0" * 48
+    )
 
 
 def test_secure_boot_is_what_the_variables_say():
@@ -154,6 +159,50 @@ def test_a_verity_disk_counts_only_if_the_measured_command_line_names_it():
     hidden = replace(spec, boot=replace(LINUX, command_line=f"{LINE} note=roothash={device.root_hash}"))
     with pytest.raises(NotMeasurable, match="root hash"):
         measure(hidden, IMAGES)
+
+
+@pytest.mark.parametrize(
+    "line",
+    [
+        f"quiet -- roothash={'cd' * 32}",
+        f"roothash={'cd' * 32} roothash={'ab' * 32}",
+        f"roothash={'ab' * 32} roothash={'cd' * 32}",
+        f"roothash={'cd' * 32} -- roothash={'ab' * 32}",
+        f"roothash={'cd' * 32} rd.roothash={'ab' * 32}",
+        f"systemd.verity_root_hash={'cd' * 32} systemd.verity-root-hash={'ab' * 32}",
+        f'note="x roothash={"cd" * 32} y"',
+        f"note='x roothash={'cd' * 32} y'",
+        f"note=x\\ roothash={'cd' * 32}",
+    ],
+    ids=["after", "first", "last", "both", "initrd", "spelling", "quoted", "single", "escaped"],
+)
+def test_a_root_hash_that_readers_could_find_differently_does_not_count(line):
+    spec = replace(TPM, boot=LINUX, devices=(Device("verity-disk", "cd" * 32, None),))
+    with pytest.raises(NotMeasurable):
+        measure(replace(spec, boot=replace(LINUX, command_line=line)), IMAGES)
+
+
+def test_several_root_hashes_count_each_under_its_own_option():
+    devices = tuple(Device("verity-disk", digit * 32, None) for digit in ("cd", "ab"))
+    line = f"roothash={'cd' * 32} usrhash={'ab' * 32} roothash={'cd' * 32} -- init"
+    assert measure(replace(TPM, boot=replace(LINUX, command_line=line), devices=devices), IMAGES).registers
+
+
+@pytest.mark.parametrize("line", [b"quiet\0 roothash=x", b"a\nb", b"\ta", b"a\x7f", b"na\xc3\xafve"], ids=str)
+def test_a_built_in_command_line_that_no_kernel_gets_so_is_refused(line):
+    with pytest.raises(MalformedImage, match="printable"):
+        measure(*with_image(TPM, "image", images.unified(command_line=line)))
+    assert measure(*with_image(TPM, "image", images.unified(command_line=b"quiet \n\0"))).registers
+
+
+@pytest.mark.parametrize(
+    "members",
+    [{"variables": pinned("OVMF_VARS.fd")}, {"secure_boot": "on"}, {"observed": {"pcr0": "00" * 32}}],
+    ids=str,
+)
+def test_what_sev_snp_does_not_measure_is_not_specified(members):
+    with pytest.raises(NotMeasurable, match="covers no"):
+        measure(with_firmware(SNP, **members), IMAGES)
 
 
 def test_a_secret_that_is_built_into_an_image_is_refused():

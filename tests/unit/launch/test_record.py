@@ -131,6 +131,13 @@ def test_a_file_name_is_no_option_of_qemu(name):
         PinnedFile(name, DIGEST)
 
 
+@pytest.mark.parametrize("name", ["rtmr0", "acpi-loader", "acpi-rsdp", "acpi-tables"])
+def test_what_tdx_shows_is_of_its_own_hash(name):
+    assert replace(TDX.firmware, observed={name: "a1" * 48}).observed
+    with pytest.raises(ValueError, match="SHA-384"):
+        replace(TDX.firmware, observed={name: "a1" * 32})
+
+
 def test_files_are_read_only_if_they_are_those_that_are_pinned(tmp_path):
     write_files(tmp_path)
     assert set(read_images(TPM, tmp_path)) == {file.digest for file in TPM.files}

@@ -46,6 +46,10 @@ def _measured(
 ) -> Expected:
     code = images[firmware.code.digest]
     if spec.tee == "snp":
+        if firmware.variables is not None or firmware.secure_boot == "on" or firmware.observed:
+            raise NotMeasurable(
+                "SEV-SNP's measurement covers no variables, no Secure Boot, and nothing that is observed"
+            )
         kernel = files.uki.program.data if files.uki else files.kernel
         initrd, line = (b"", "") if files.uki else (files.initrd, files.command_line)
         return snp.measurement(spec, code, kernel, initrd, line)
@@ -73,8 +77,28 @@ def _nothing_secret(command_line: str) -> None:
 
 def _devices(spec: LaunchSpec, command_line: str) -> None:
     """Whether the measured command line names every verity device. Raises `NotMeasurable`."""
-    options = [option.partition("=") for option in command_line.split()]
-    named = {value for name, _, value in options if name in ROOT_HASH_OPTIONS}
-    for device in spec.devices:
-        if device.kind in MEASURED and device.root_hash not in named:
-            raise NotMeasurable(f"the command line does not name the root hash {device.root_hash} of a verity-disk")
+    wanted = [device.root_hash for device in spec.devices if device.kind in MEASURED]
+    named = _root_hashes(command_line) if wanted else set()
+    for root_hash in wanted:
+        if root_hash not in named:
+            raise NotMeasurable(f"the command line does not name the root hash {root_hash} of a verity-disk")
+
+
+def _root_hashes(command_line: str) -> set[str]:
+    """The root hashes that a command line names. Raises `NotMeasurable` where two readers of it could find different ones."""
+    found: dict[str, str] = {}
+    words = command_line.split()
+    if {"'", '"', "\\"} & set(command_line):
+        raise NotMeasurable(
+            "quotation marks in a command line that names a verity-disk: not everybody reads them alike"
+        )
+    for place, word in enumerate(words):
+        name, _, value = word.partition("=")
+        option = name.removeprefix("rd.").replace("-", "_")  # systemd takes these for the same option
+        if option not in ROOT_HASH_OPTIONS:
+            continue
+        if name != option or "--" in words[:place]:
+            raise NotMeasurable(f"{name} after -- or in another spelling: not everybody reads it")
+        if found.setdefault(name, value) != value:
+            raise NotMeasurable(f"the command line gives {name} two values")
+    return set(found.values())

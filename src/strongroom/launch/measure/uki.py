@@ -34,6 +34,7 @@ ORDER = (
 )
 """Measured sections in their order, with the first version of systemd-stub that measures them; `.pcrsig` never is."""
 MAX_COMMAND_LINE = 64 * 1024
+_LINE = re.compile(r"[\x20-\x7e]*")
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,11 +55,14 @@ class UnifiedImage:
 
     @property
     def command_line(self) -> str:
-        """The command line that is built in, as the stub gives it to the kernel. Raises `MalformedImage`."""
-        try:
-            return bytes(self.measured.get(".cmdline", b"")).rstrip(b"\0\n ").decode("ascii")
-        except UnicodeDecodeError:
-            raise MalformedImage("the command line of this image is not ASCII") from None
+        """The command line that is built in, as the stub gives it to the kernel. Raises `MalformedImage`.
+
+        Also where something stands behind a NUL, which the kernel never sees, or there is a control character, which stubs change.
+        """
+        line = bytes(self.measured.get(".cmdline", b"")).rstrip(b"\0\n ").decode("ascii", "replace")
+        if _LINE.fullmatch(line) is None:
+            raise MalformedImage("the command line of this image is not one line of printable ASCII")
+        return line
 
 
 def parse_uki(data: bytes) -> UnifiedImage:
