@@ -13,7 +13,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Protocol, runtime_checkable
 
-from strongroom.errors import MalformedArtifact, StrongroomError, UsageError
+from strongroom.errors import GrantInvalid, MalformedArtifact, StrongroomError, UsageError
 from strongroom.records.digest import Digest
 from strongroom.records.envelope import Envelope
 from strongroom.records.evidence import ARTIFACT, Event, Evidence
@@ -92,6 +92,8 @@ class Later:
                 await self._once(workload, session, measure, broker, report)
             except StrongroomError as error:
                 report(f"not exchanged: {error.message}")
+            except Exception as error:  # noqa: BLE001 (whatever it was, the next look must find somebody here)
+                report(f"not exchanged: {type(error).__name__}")
 
     async def _once(
         self,
@@ -112,6 +114,8 @@ class Later:
             session.artifacts = await asyncio.to_thread(measure, Event(ARTIFACT, change.opener.digest))
         evidence, answer = await self._released(changes)
         session.evidence = evidence.digest
+        if len(answer.grants) != len(changes):
+            raise GrantInvalid("the broker's answer does not fit what was asked")
         identity = await asyncio.to_thread(broker)
         for change, envelope in zip(changes, answer.grants, strict=True):
 
