@@ -46,9 +46,10 @@ SETTINGS = (
     ("kernel/unprivileged_bpf_disabled", "1"),
     ("fs/suid_dumpable", "0"),
     ("net/ipv4/ip_forward", "0"),
-    ("net/ipv4/conf/all/accept_redirects", "0"),
-    ("net/ipv4/conf/all/accept_source_route", "0"),
 )
+PER_INTERFACE = ("accept_redirects", "accept_source_route")
+"""Switched off for `all`, for what comes later, and for the one interface: where nothing is forwarded, a redirect that either
+`all` or the interface accepts is accepted (Linux, `Documentation/networking/ip-sysctl.rst`)."""
 NO_MORE_MODULES = "kernel/modules_disabled"
 PROVING = (
     "/dev/tpmrm0",
@@ -82,7 +83,7 @@ def start(kernel: Kernel) -> int:
     with _step("the kernel's modules"):
         load_modules(kernel)
     with _step("the kernel's settings"):
-        settle(kernel)
+        settle(kernel, told.network)
     check(kernel)
     with _step("the firewall"):
         close(kernel, told.network)
@@ -124,11 +125,13 @@ def load_modules(kernel: Kernel) -> None:
     kernel.write(f"/proc/sys/{NO_MORE_MODULES}", "1")
 
 
-def settle(kernel: Kernel) -> None:
-    """Set each setting, and read it back."""
-    for name, value in SETTINGS:
+def settle(kernel: Kernel, network: Network | None) -> None:
+    """Set each setting, and read it back. The interface is not switched on yet."""
+    interfaces = ("all", "default", *([network.interface] if network else []))
+    settings = (*SETTINGS, *((f"net/ipv4/conf/{one}/{name}", "0") for one in interfaces for name in PER_INTERFACE))
+    for name, value in settings:
         kernel.write(f"/proc/sys/{name}", value)
-    for name, value in (*SETTINGS, (NO_MORE_MODULES, "1")):
+    for name, value in (*settings, (NO_MORE_MODULES, "1")):
         if kernel.read(f"/proc/sys/{name}").strip() != value:
             raise MachineUnfit(f"the kernel does not keep {name} at {value}", detail=name)
 

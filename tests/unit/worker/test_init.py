@@ -123,6 +123,15 @@ def test_a_machine_is_closed_before_its_worker_starts():
     assert disk[4] == init.PLAIN | init.MS_RDONLY | init.MS_NOSYMFOLLOW, "a link on it would lead into the machine"
 
 
+def test_no_interface_takes_redirects_when_it_is_switched_on():
+    kernel = Recorded()
+    init.start(kernel)
+    on = kernel.done.index(("interface", "eth0", "10.0.2.15/24", "10.0.2.2"))
+    for interface in ("all", "default", "eth0"):
+        for name in ("accept_redirects", "accept_source_route"):
+            assert kernel.done.index(("write", f"/proc/sys/net/ipv4/conf/{interface}/{name}", "0")) < on
+
+
 def test_the_root_is_read_only_before_anything_else_is_mounted():
     kernel = Recorded()
     init.start(kernel)
@@ -166,11 +175,23 @@ def test_nothing_starts_where_a_step_fails(fails):
         ("/proc/swaps", ""),
         ("/proc/sys/kernel/modules_disabled", "0\n"),
         ("/proc/sys/kernel/panic_on_oops", "0\n"),
+        ("/proc/sys/net/ipv4/conf/eth0/accept_redirects", "1\n"),
         ("/srv/a/image", "sha256:short"),
         ("/srv/a/image", f"{DIGEST} --tee-root"),
         ("/etc/strongroom/machine.toml", "version = 2"),
     ],
-    ids=["integrity", "no lockdown", "swap", "swaps unread", "modules", "oops", "short", "words", "version"],
+    ids=[
+        "integrity",
+        "no lockdown",
+        "swap",
+        "swaps unread",
+        "modules",
+        "oops",
+        "redirects",
+        "short",
+        "words",
+        "version",
+    ],
 )
 def test_nothing_starts_where_something_is_not_as_it_must_be(path, text):
     kernel = Recorded(**{path: text})
