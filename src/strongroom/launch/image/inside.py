@@ -1,9 +1,12 @@
 """Work that is done by the image's own Python, so that its outcome hangs on what is locked and not on who builds.
 
 Bytecode differs between releases of Python, and compressed bytes between releases of zlib. Both are made here by the interpreter and the
-libraries of the image, started by the image's own loader from a folder of their own, without root, network or this machine's libraries.
+libraries of the image, started by the image's own loader from a folder of their own. The loader would still take a library of this machine
+that `/etc/ld.so.preload` names or that the image lacks; so the child looks at what is mapped into it as code, before its work and after it,
+and fails if any of that lies elsewhere.
 
-Knows: how that interpreter is started. Does not know: what is in the image. Not covered: building on another architecture than x86-64.
+Knows: how that interpreter is started. Does not know: what is in the image. Not covered: building on another architecture than x86-64; a
+machine that lies about the child's own maps; keeping the child from the network or from this machine's files.
 """
 
 from __future__ import annotations
@@ -20,22 +23,36 @@ from strongroom.launch.image.tree import Tree
 PATIENCE = 900.0
 MAX_TOLD = 2000
 TAG = "cpython-311"
+OWN = """
+import sys
+def own():
+    with open("/proc/self/maps", encoding="utf-8") as maps:
+        for line in maps:
+            _, rights, _, _, number, *path = line.rstrip("\\n").split(None, 5)
+            if "x" in rights and number != "0" and not "".join(path).startswith(sys.argv[1] + "/"):
+                sys.exit("code that is not of the image: " + "".join(path))
+"""
+"""Ends the child if any file outside its first argument, the root, is mapped into it as code (proc_pid_maps(5))."""
 _COMPILE = """
 import py_compile, sys
+own()
 root = sys.argv[1]
 unchecked = py_compile.PycInvalidationMode.UNCHECKED_HASH
 for path in sys.stdin.read().splitlines():
     folder, _, name = path.rpartition("/")
     kept = f"{root}/{folder}/__pycache__/{name[:-3]}.TAG.pyc"
     py_compile.compile(f"{root}/{path}", kept, f"/{path}", doraise=True, invalidation_mode=unchecked)
+own()
 """.replace("TAG", TAG)
 _COMPRESS = """
 import sys, zlib
+own()
 packer = zlib.compressobj(6, zlib.DEFLATED, 31)
-with open(sys.argv[1], "rb") as plain, open(sys.argv[2], "wb") as packed:
+with open(sys.argv[2], "rb") as plain, open(sys.argv[3], "wb") as packed:
     while part := plain.read(1 << 20):
         packed.write(packer.compress(part))
     packed.write(packer.flush())
+own()
 """
 
 
@@ -70,7 +87,7 @@ class Inside:
     def compile(self) -> None:
         """Bytecode for every Python file of the tree, which Python takes without a look at the file's time."""
         sources = [path for path, _ in self._tree.files() if path.startswith("usr/") and path.endswith(".py")]
-        self._run(_COMPILE, str(self._root), given="\n".join(sources))
+        self._run(_COMPILE, given="\n".join(sources))
         for path in sources:
             folder, _, name = path.rpartition("/")
             kept = f"{folder}/__pycache__/{name[:-3]}.{TAG}.pyc"
@@ -87,6 +104,7 @@ class Inside:
         root = self._root
         command = [
             str(root / recipe.LOADER),
+            "--inhibit-cache",
             "--library-path",
             str(root / recipe.LIBRARIES),
             str(root / recipe.INTERPRETER),
@@ -94,7 +112,7 @@ class Inside:
         environment = {"PYTHONHOME": str(root / "usr"), "PYTHONHASHSEED": "0", "LC_ALL": "C.UTF-8"}
         try:
             ran = subprocess.run(
-                [*command, "-s", "-S", "-P", "-B", "-c", code, *arguments],
+                [*command, "-s", "-S", "-P", "-B", "-c", OWN + code, str(root), *arguments],
                 input=given.encode(),
                 capture_output=True,
                 check=False,
