@@ -81,15 +81,20 @@ def _digest(descriptor: int) -> tuple[int, Digest]:
     return size, Digest(f"sha256:{running.hexdigest()}")
 
 
+def can_be_overwritten(kept: os.stat_result) -> bool:
+    """Whether a file is regular, small enough, and has no other name: what somebody else calls his is only unlinked."""
+    return stat.S_ISREG(kept.st_mode) and kept.st_nlink == 1 and kept.st_size <= MOST_OVERWRITTEN
+
+
 def destroy(path: Path, *, overwrite: bool) -> str:
-    """Overwrite a regular file once with zeros where asked for and small enough, then unlink it; how it was done.
+    """Overwrite a file once with zeros where asked for and `can_be_overwritten`, then unlink it; how it was done.
 
     Raises `FileUnreadable`. A link is unlinked and never followed.
     """
     try:
         kept = path.lstat()
         how = "unlinked"
-        if overwrite and stat.S_ISREG(kept.st_mode) and kept.st_nlink == 1 and kept.st_size <= MOST_OVERWRITTEN:
+        if overwrite and can_be_overwritten(kept):
             with os.fdopen(os.open(path, os.O_WRONLY | os.O_NOFOLLOW | os.O_CLOEXEC), "wb", buffering=0) as file:
                 rest = kept.st_size
                 while rest:

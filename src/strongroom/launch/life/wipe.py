@@ -9,8 +9,9 @@ the same; what protects a guest's secrets from its host is the TEE and keys that
 from __future__ import annotations
 
 import os
+import stat
 from collections.abc import Callable, Iterable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from strongroom.crypto.signatures import (
@@ -22,7 +23,7 @@ from strongroom.crypto.signatures import (
     sign_envelope,
 )
 from strongroom.errors import FileUnreadable, MalformedRecord, SignatureInvalid, WipeInvalid
-from strongroom.launch.life.files import MOST_OVERWRITTEN, destroy, digest_file
+from strongroom.launch.life.files import MOST_OVERWRITTEN, can_be_overwritten, destroy, digest_file, sync_folder
 from strongroom.records import codec
 from strongroom.records.digest import Digest
 from strongroom.records.launched import Wiped, WipeDocument, WipeReceipt
@@ -66,25 +67,32 @@ class Progress:
         """`number` is that of the entry with which the wiping began: notes of an earlier life are none of this one."""
         self._path = state / LOGS.replace("*", f"{number:06d}")
         self.done: dict[tuple[str, str], Wiped] = {}
+        self._good = 0
         try:
-            lines = self._path.read_bytes().splitlines()
+            data = self._path.read_bytes()
         except OSError:
-            lines = []
-        for line in lines:
+            data = b""
+        while (end := data.find(b"\n", self._good)) >= 0:
             try:
-                self._keep(codec.decode(Wiped, line))
+                self._keep(codec.decode(Wiped, data[self._good : end]))
             except MalformedRecord:
                 break  # torn by a power cut; it is done again
+            self._good = end + 1
 
     def note(self, step: Wiped) -> None:
         """Write `step` down, durably."""
+        line = codec.encode(step) + b"\n"
         try:
             with self._path.open("ab") as file:
-                file.write(codec.encode(step) + b"\n")
+                file.truncate(self._good)  # a torn line ends here
+                file.write(line)
                 file.flush()
                 os.fsync(file.fileno())
         except OSError as error:
             raise FileUnreadable(f"{self._path}: {error.strerror}") from None
+        if self._good == 0:
+            sync_folder(self._path.parent)
+        self._good += len(line)
         self._keep(step)
 
     def has(self, what: str) -> bool:
@@ -111,15 +119,26 @@ def files(progress: Progress, state: Path, targets: Iterable[Target]) -> None:
     for target in targets:
         if not os.path.lexists(target.path):
             continue
-        regular = target.path.is_file() and not target.path.is_symlink()
-        size = target.path.lstat().st_size if regular else None
-        digest = digest_file(target.path)[1] if regular and (size or 0) <= MOST_OVERWRITTEN else None
-        overwrite = target.what in OVERWRITTEN
-        how = "overwritten" if overwrite and digest is not None else "unlinked"
         inside = target.path.is_relative_to(state)
         name = str(target.path.relative_to(state) if inside else target.path)
-        progress.note(Wiped(target.what, name, how, size, digest, ""))
-        destroy(target.path, overwrite=overwrite)
+        step = _described(target, name, progress.done.get((target.what, name)))
+        progress.note(step)
+        how = destroy(target.path, overwrite=target.what in OVERWRITTEN)
+        if how != step.how:  # it got another name, or grew, in between
+            progress.note(replace(step, how=how))
+
+
+def _described(target: Target, name: str, noted: Wiped | None) -> Wiped:
+    """What is about to be done with a file. Of one that was `noted` before a wipe was cut short, what was in it is known from then."""
+    kept = target.path.lstat()
+    how = "overwritten" if target.what in OVERWRITTEN and can_be_overwritten(kept) else "unlinked"
+    others = kept.st_nlink - 1 if stat.S_ISREG(kept.st_mode) else 0
+    detail = f"{others} other name{'s' if others > 1 else ''} of this file: what is in it stays there" if others else ""
+    if noted is not None:
+        return replace(noted, how=how, detail=detail)
+    size = kept.st_size if stat.S_ISREG(kept.st_mode) else None
+    digest = digest_file(target.path)[1] if size is not None and size <= MOST_OVERWRITTEN else None
+    return Wiped(target.what, name, how, size, digest, detail)
 
 
 def gpus(progress: Progress, addresses: Iterable[str], devices: Path = DEVICES) -> None:

@@ -4,6 +4,7 @@ import os
 from dataclasses import replace
 
 import pytest
+from lifecycles import Killed
 
 from strongroom.crypto.signatures import fingerprint, generate_p256
 from strongroom.errors import FileUnreadable, MalformedRecord, SignatureInvalid, WipeInvalid
@@ -103,6 +104,52 @@ def test_a_file_with_another_name_is_not_overwritten(tmp_path):
     assert (tmp_path / "given.img").read_bytes() == b"somebody's"
 
 
+def test_a_receipt_does_not_say_overwritten_of_what_has_another_name(tmp_path):
+    (tmp_path / "given.img").write_bytes(b"somebody's")
+    os.link(tmp_path / "given.img", tmp_path / "disk-0.img")
+    progress = Progress(tmp_path, 5)
+    wipe.files(progress, tmp_path, [Target("disk", tmp_path / "disk-0.img")])
+    (found,) = progress.done.values()
+    assert (found.how, found.digest) == ("unlinked", digest_bytes(b"somebody's"))
+    assert found.detail.startswith("1 other name ")
+    assert (tmp_path / "given.img").read_bytes() == b"somebody's"
+
+
+def test_a_file_that_gets_another_name_after_it_was_noted_is_not_said_to_be_overwritten(tmp_path, monkeypatch):
+    (tmp_path / "disk-0.img").write_bytes(b"a guest's")
+
+    def destroy(path, *, overwrite):
+        os.link(path, tmp_path / "kept.img")
+        return files.destroy(path, overwrite=overwrite)
+
+    monkeypatch.setattr(wipe, "destroy", destroy)
+    wipe.files(Progress(tmp_path, 5), tmp_path, [Target("disk", tmp_path / "disk-0.img")])
+    (found,) = Progress(tmp_path, 5).done.values()
+    assert found.how == "unlinked"
+    assert (tmp_path / "kept.img").read_bytes() == b"a guest's"
+
+
+@pytest.mark.parametrize("cut", ["before the zeros", "before it was unlinked"])
+def test_a_file_that_was_overwritten_when_the_power_went_keeps_its_digest(tmp_path, monkeypatch, cut):
+    path = tmp_path / "disk-0.img"
+    path.write_bytes(b"a guest's")
+
+    def destroy(path, *, overwrite):
+        assert overwrite
+        if cut == "before it was unlinked":
+            path.write_bytes(bytes(9))
+        raise Killed
+
+    with monkeypatch.context() as patched:
+        patched.setattr(wipe, "destroy", destroy)
+        with pytest.raises(Killed):
+            wipe.files(Progress(tmp_path, 5), tmp_path, [Target("disk", path)])
+    later = Progress(tmp_path, 5)
+    wipe.files(later, tmp_path, [Target("disk", path)])
+    assert list(later.done.values()) == [Wiped("disk", "disk-0.img", "overwritten", 9, digest_bytes(b"a guest's"), "")]
+    assert not path.exists()
+
+
 def test_what_stays_is_an_error(tmp_path):
     (tmp_path / "tpm").mkdir()
     with pytest.raises(FileUnreadable):
@@ -115,7 +162,22 @@ def test_notes_that_a_power_cut_tore_are_made_again(tmp_path):
     progress.note(STEPS[1])
     path = tmp_path / "wipe-000005.jsonl"
     path.write_bytes(path.read_bytes()[:-10])
-    assert list(Progress(tmp_path, 5).done.values()) == [STEPS[0]]
+    later = Progress(tmp_path, 5)
+    assert list(later.done.values()) == [STEPS[0]]
+    later.note(STEPS[1])
+    later.note(STEPS[2])
+    assert list(Progress(tmp_path, 5).done.values()) == list(STEPS[:3]), "nothing is written behind the torn line"
+
+
+def test_a_note_that_lacks_its_end_of_line_is_torn_too(tmp_path):
+    progress = Progress(tmp_path, 5)
+    progress.note(STEPS[0])
+    path = tmp_path / "wipe-000005.jsonl"
+    path.write_bytes(path.read_bytes()[:-1])
+    later = Progress(tmp_path, 5)
+    assert later.done == {}
+    later.note(STEPS[1])
+    assert list(Progress(tmp_path, 5).done.values()) == [STEPS[1]]
 
 
 def test_a_broker_that_was_away_is_asked_again(tmp_path):
