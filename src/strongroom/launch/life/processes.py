@@ -82,34 +82,42 @@ def run(words: list[str]) -> str:
 
 
 def end(process: ProcessId, *, seconds: float, first: int = signal.SIGTERM) -> bool:
-    """Signal it, wait, and kill it where it stays; False where it had ended before."""
-    try:
-        descriptor = os.pidfd_open(process.pid)
-    except OSError:
-        return False
+    """Signal it, wait, and kill it where it stays; whether it has ended, by this or before. A killed process may yet stay in the kernel."""
+    descriptor = _opened(process)
+    if descriptor is None:
+        return True
     try:
         if not alive(process):
-            return False
+            return True
         for number in (first, signal.SIGKILL):
             with contextlib.suppress(ProcessLookupError):
                 signal.pidfd_send_signal(descriptor, number)
             if _ended(descriptor, seconds):
-                break
-        return True
+                return True
+        return False
     finally:
         os.close(descriptor)
 
 
 def wait(process: ProcessId, seconds: float) -> bool:
     """Whether it ends within so many seconds."""
-    try:
-        descriptor = os.pidfd_open(process.pid)
-    except OSError:
+    descriptor = _opened(process)
+    if descriptor is None:
         return True
     try:
         return not alive(process) or _ended(descriptor, seconds)
     finally:
         os.close(descriptor)
+
+
+def _opened(process: ProcessId) -> int | None:
+    """A descriptor of what has its number now; None where nothing has. Raises `HypervisorUnavailable` where nobody can say."""
+    try:
+        return os.pidfd_open(process.pid)
+    except ProcessLookupError:
+        return None
+    except OSError as error:
+        raise HypervisorUnavailable(f"process {process.pid} cannot be looked at: {error.strerror}") from None
 
 
 def _ended(descriptor: int, seconds: float) -> bool:

@@ -268,6 +268,22 @@ def test_a_node_of_kvm_is_no_kvm(stage):
         stage.launcher(place=stage.place(accelerator="kvm")).up(State.BOOTED)
 
 
+def test_nothing_is_wiped_while_a_machine_does_not_end(stage, monkeypatch):
+    def refuses(*_):
+        raise HypervisorUnavailable("QEMU does not end")
+
+    stage.launcher().up()
+    with monkeypatch.context() as patched:
+        patched.setattr(stage.driver, "drain", refuses)
+        with pytest.raises(HypervisorUnavailable):
+            stage.launcher().down()
+    assert states(stage)[-1] is State.DRAINING
+    assert (stage.state / "disk-0.img").exists()
+    assert not list(stage.state.glob("wipe-*.json"))
+    check_wipe(stage.launcher().down(), SIGNER)
+    assert left(stage) == []
+
+
 # Bad input
 
 

@@ -1,6 +1,7 @@
 """Processes that are told apart from those that have their number later; and QEMU's monitor, honest or not."""
 
 import contextlib
+import errno
 import json
 import os
 import signal
@@ -11,18 +12,25 @@ import threading
 from contextlib import contextmanager
 from dataclasses import replace
 
+import launching
 import pytest
 
 from strongroom.errors import HypervisorUnavailable
 from strongroom.launch.life import processes, qmp
+from strongroom.launch.life.drivers import qemu
+from strongroom.launch.life.drivers.qemu import TPM, Qemu
+from strongroom.launch.place import Place
+from strongroom.launch.qemu import PROGRAM
 
 GREETING = b'{"QMP": {"version": {}, "capabilities": []}}\n'
 
 
 @contextmanager
-def sleeping(*words):
+def sleeping(*words, name=sys.executable):
+    """A process that is called by this name and these words."""
     code = "import sys,time; print(flush=True); time.sleep(600)"
-    with subprocess.Popen([sys.executable, "-c", code, *words], stdout=subprocess.PIPE) as process:
+    command = [name, "-c", code, *words]
+    with subprocess.Popen(command, executable=sys.executable, stdout=subprocess.PIPE) as process:
         process.stdout.readline()
         try:
             yield process
@@ -37,13 +45,53 @@ def test_a_process_is_itself_until_it_ends():
         assert not processes.wait(found, 0.01)
         for other in (replace(found, started=found.started + 1), replace(found, boot="another boot")):
             assert not processes.alive(other)
-            assert not processes.end(other, seconds=1), "what has the number now is somebody else"
+            assert processes.end(other, seconds=1), "what has the number now is somebody else"
             assert processes.wait(other, 1)
         assert processes.alive(found)
         assert processes.end(found, seconds=10)
         assert not processes.alive(found), "also before its parent has heard of it"
         assert processes.identify(process.pid) is None
-    assert not processes.end(found, seconds=1)
+    assert processes.end(found, seconds=1)
+
+
+def test_a_process_that_does_not_end_is_not_said_to_have_ended(monkeypatch):
+    with sleeping() as process:
+        found = processes.identify(process.pid)
+        with monkeypatch.context() as patched:
+            patched.setattr(signal, "pidfd_send_signal", lambda *_: None)  # as while a driver keeps it in the kernel
+            assert not processes.end(found, seconds=0.01)
+        assert processes.alive(found)
+
+
+def test_without_a_descriptor_nobody_says_that_a_process_has_ended(monkeypatch):
+    def full(_pid):
+        raise OSError(errno.EMFILE, "Too many open files")
+
+    with sleeping() as process:
+        found = processes.identify(process.pid)
+        monkeypatch.setattr(os, "pidfd_open", full)
+        for ask in (lambda: processes.end(found, seconds=0.01), lambda: processes.wait(found, 0.01)):
+            with pytest.raises(HypervisorUnavailable, match="cannot be looked at"):
+                ask()
+
+
+@pytest.mark.parametrize(
+    ("program", "word", "said"),
+    [(PROGRAM, "{}/qemu.pid", "QEMU"), (TPM, "file={}/swtpm.pid", "the software TPM")],
+    ids=["QEMU", "swtpm"],
+)
+def test_a_machine_that_does_not_end_is_not_said_to_be_killed(tmp_path, monkeypatch, program, word, said):
+    spec, place = launching.TPM, Place(images=tmp_path, state=tmp_path)
+    for name in ("QUIT_SECONDS", "TPM_SECONDS"):
+        monkeypatch.setattr(qemu, name, 0.01)
+    with sleeping(word.format(tmp_path), name=program):
+        assert Qemu().find(spec, place) is not None
+        with monkeypatch.context() as patched:
+            patched.setattr(signal, "pidfd_send_signal", lambda *_: None)
+            with pytest.raises(HypervisorUnavailable, match=f"{said} does not end"):
+                Qemu().drain(spec, place, 0.01)
+        assert Qemu().drain(spec, place, 0.01) == ("killed" if program == PROGRAM else "not running")
+        assert Qemu().find(spec, place) is None
 
 
 def test_a_process_that_does_not_listen_is_killed():

@@ -41,7 +41,10 @@ class Driver(Protocol):
         ...
 
     def drain(self, spec: LaunchSpec, place: Place, seconds: float) -> str:
-        """Ask the guest to power off, wait, then end it: `powered off`, `quit`, `killed`, or `not running`."""
+        """Ask the guest to power off, wait, then end it: `powered off`, `quit`, `killed`, or `not running`.
+
+        It runs no more when this returns. Raises `HypervisorUnavailable` where it does not end.
+        """
         ...
 
     def remains(self, spec: LaunchSpec, place: Place) -> tuple[str, ...]:

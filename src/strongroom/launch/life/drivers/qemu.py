@@ -112,8 +112,8 @@ class Qemu:
         for machine in self._machines(place):
             how = self._end(machine, place, seconds)
         for chip in self._tpms(spec, place):
-            if not processes.wait(chip, TPM_SECONDS):
-                processes.end(chip, seconds=TPM_SECONDS)
+            if not processes.wait(chip, TPM_SECONDS) and not processes.end(chip, seconds=TPM_SECONDS):
+                raise HypervisorUnavailable("the software TPM does not end", detail=f"process {chip.pid}")
         return how
 
     def _end(self, machine: ProcessId, place: Place, seconds: float) -> str:
@@ -122,7 +122,8 @@ class Qemu:
                 asked.ask(command)
                 if processes.wait(machine, patience):
                     return how
-        processes.end(machine, seconds=QUIT_SECONDS, first=signal.SIGKILL)
+        if not processes.end(machine, seconds=QUIT_SECONDS, first=signal.SIGKILL):
+            raise HypervisorUnavailable("QEMU does not end", detail=f"process {machine.pid}")
         return "killed"
 
     def remains(self, spec: LaunchSpec, place: Place) -> tuple[str, ...]:
