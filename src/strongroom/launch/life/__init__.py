@@ -6,6 +6,7 @@
     fat        the boot disk
     drivers    QEMU as processes of our own, or libvirt
     attest     evidence from the machine, and the broker's verdict
+    leavings   which files and leases are a launch's own
     wipe       what is destroyed, in which order, and the signed receipt
     launcher   the steps, in their order
 

@@ -26,9 +26,14 @@ def durable(path: Path, data: bytes, *, mode: int = 0o600) -> None:
     write_parts(path, (data,), mode=mode)
 
 
+def part_of(path: Path) -> Path:
+    """What a file is called until it is whole."""
+    return path.with_name(f".{path.name}.part")
+
+
 def write_parts(path: Path, parts: Iterable[bytes | memoryview], *, mode: int = 0o600) -> None:
     """As `durable`, piece by piece; a piece that is all zeros, of up to `BLOCK`, is not written where the file system has holes."""
-    part = path.with_name(f".{path.name}.part")
+    part = part_of(path)
     try:
         part.unlink(missing_ok=True)
         descriptor = os.open(part, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC, mode)

@@ -17,7 +17,7 @@ from typing import Protocol
 from strongroom.crypto.signatures import SigningKey
 from strongroom.errors import LaunchFailed, LaunchGone, ServiceUnavailable, StrongroomError, UsageError
 from strongroom.launch.doctor import Host, machine
-from strongroom.launch.life import preflight, staging, wipe
+from strongroom.launch.life import leavings, preflight, staging, wipe
 from strongroom.launch.life.attest import Attest
 from strongroom.launch.life.drivers import Driver
 from strongroom.launch.life.files import destroy, durable
@@ -262,7 +262,7 @@ class Launcher:
         how = self.driver.drain(self.spec, self._staged, self.drain_seconds)
         if how != "not running" or not progress.has(wipe.GUEST):
             progress.note(Wiped(wipe.GUEST, self.driver.name, how, None, None, ""))
-        wipe.files(progress, state, self._targets())
+        wipe.files(progress, state, leavings.targets(self.spec, self._staged, self.driver))
         self.driver.forget(self.spec, self._staged)
         plan = _plan_of(journal)
         wipe.gpus(progress, self._staged.gpus if plan is None else plan.gpus)
@@ -276,22 +276,6 @@ class Launcher:
         wipe.forget_notes(state)
         return document
 
-    def _targets(self) -> list[wipe.Target]:
-        """Every file that a launch makes but its journal, its evidence and its receipts, in the order in which they go."""
-        place, state = self._staged, self._staged.state
-        chip = [Path(path) for path in self.driver.remains(self.spec, place)]
-        groups = {
-            wipe.DISK: sorted(state.glob("disk-*.img")),
-            wipe.TPM: chip,
-            wipe.NVRAM: [place.variables],
-            wipe.BOOT: [state / staging.BOOT],
-            wipe.COPIES: sorted((state / staging.IMAGES).glob("*")),
-            wipe.TRACES: [place.console, *(state / name for name in ("qmp.sock", "tpm.sock", "qemu.pid", "swtpm.pid"))],
-        }
-        parts = sorted(state.glob(".*.part")), sorted((state / staging.IMAGES).glob(".*.part"))
-        groups[wipe.TRACES] += [*parts[0], *parts[1]]
-        return [wipe.Target(what, path) for what, paths in groups.items() for path in paths]
-
     # What is known
 
     @contextlib.contextmanager
@@ -300,6 +284,7 @@ class Launcher:
         with locked(self._staged.state):
             staging.require_private(self._staged.state)
             journal = Journal(self._staged.state, self.spec.digest)
+            leavings.require_own(journal)
             plan = _plan_of(journal)
             if plan is not None and plan.driver != self.driver.name and journal.state is not State.WIPED:
                 remedy = f"Say --driver {plan.driver}, or take it down first."

@@ -28,23 +28,32 @@ PUBLIC, PRIVATE = 0o644, 0o600
 def staged_place(spec: LaunchSpec, place: Place) -> Place:
     """`place` with everything in the launch's own folder, as it will be once it is staged. Disks that the host gives stand in order.
 
-    Raises `UsageError` for a folder whose name a hypervisor would read as options.
+    Raises `UsageError` for a folder whose name a hypervisor would read as options, and for a disk that lies in it.
     """
     state = Path(os.path.abspath(place.state))  # noqa: PTH100 (links stay: a socket's path must not grow)
     if {",", "\n", "\r"} & set(str(state)):
         raise UsageError(f"{str(state)!r} is no name for a machine's folder", remedy="Choose one without commas.")
-    kinds = [device.kind for device in spec.devices if device.kind in DISKS]
-    disks = tuple(
-        path.absolute() if kind == "verity-disk" else state / f"disk-{number}.img"
-        for number, (kind, path) in enumerate(zip(kinds, place.disks, strict=False))
-    )
+    for path in place.disks:
+        if path.resolve().is_relative_to(state.resolve()):
+            raise UsageError(
+                f"{path} lies in the machine's own folder, which is wiped",
+                remedy="Move the disk, or choose another folder.",
+            )
+    copies = dict(copied_disks(spec, state))
+    disks = tuple(copies.get(number) or path.absolute() for number, path in enumerate(place.disks))
     return replace(
         place,
         state=state,
         boot_disk=state / BOOT if boots_from_disk(spec) else None,
-        disks=(*disks, *place.disks[len(disks) :]),
+        disks=disks,
         copies={file.digest: state / IMAGES / file.digest.removeprefix("sha256:") for file in spec.files},
     )
+
+
+def copied_disks(spec: LaunchSpec, state: Path) -> Iterator[tuple[int, Path]]:
+    """The private copies of disks that a guest writes, each with its number among the specification's disks."""
+    kinds = [device.kind for device in spec.devices if device.kind in DISKS]
+    return ((number, state / f"disk-{number}.img") for number, kind in enumerate(kinds) if kind != "verity-disk")
 
 
 def stage(spec: LaunchSpec, images: Mapping[Digest, bytes], given: Place, staged: Place) -> tuple[StagedFile, ...]:
@@ -61,10 +70,9 @@ def stage(spec: LaunchSpec, images: Mapping[Digest, bytes], given: Place, staged
             staged.boot_disk, chain.from_iterable(map(_blocks, boot_disk(images[spec.boot.image.digest]))), mode=PUBLIC
         )
         made.append(staged.boot_disk)
-    for source, target in zip(given.disks, staged.disks, strict=True):
-        if source.absolute() != target:
-            write_parts(target, _read(source), mode=PRIVATE)
-            made.append(target)
+    for number, target in copied_disks(spec, staged.state):
+        write_parts(target, _read(given.disks[number]), mode=PRIVATE)
+        made.append(target)
     return tuple(_described(staged.state, path) for path in dict.fromkeys(made))
 
 

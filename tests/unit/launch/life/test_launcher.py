@@ -2,9 +2,10 @@
 
 import json
 from dataclasses import replace
+from pathlib import Path
 
 import pytest
-from launching import LINUX, TDX, TPM
+from launching import FILES, LINUX, TDX, TPM
 from lifecycles import KEY, LEASE, Killed, killed_at, make_stage
 
 from strongroom.crypto.signatures import fingerprint
@@ -24,11 +25,17 @@ from strongroom.errors import (
 from strongroom.launch.life.journal import NAME, Journal, locked
 from strongroom.launch.life.wipe import check_wipe
 from strongroom.records import codec
+from strongroom.records.launch import Device
 from strongroom.records.launched import Plan, State, WipeDocument, WipeReceipt
 
 UP = [State.PREFLIGHT, State.PLANNED, State.BOOTED, State.ATTESTED, State.READY]
 SILENT = ServiceUnavailable("the worker does not answer")
 SIGNER = fingerprint(KEY.public_key())
+VERITY = replace(
+    TPM,
+    boot=replace(LINUX, command_line=f"roothash={'cd' * 32}"),
+    devices=tuple(Device("verity-disk", "cd" * 32, None) if one.kind == "disk" else one for one in TPM.devices),
+)
 
 
 @pytest.fixture
@@ -364,6 +371,84 @@ def test_a_folder_that_others_can_write_into_is_refused(stage):
     stage.state.chmod(0o777)
     with pytest.raises(UsageError, match="written by others"):
         stage.launcher().up(State.BOOTED)
+
+
+@pytest.mark.parametrize("name", ["images/precious.efi", "disk-data.img", "vars.fd", "boot.img", "notes", ".hidden"])
+def test_a_folder_that_holds_anything_else_is_not_taken(stage, name):
+    path = stage.state / name
+    path.parent.mkdir(parents=True)
+    path.write_bytes(b"somebody's")
+    with pytest.raises(UsageError, match="something else"):
+        stage.launcher().up(State.BOOTED)
+    for verb in ("up", "down"):
+        with pytest.raises(UsageError):
+            getattr(stage.launcher(), verb)()
+    assert path.read_bytes() == b"somebody's"
+    assert stage.driver.started == 0
+
+
+def test_the_folder_of_the_pinned_files_is_not_taken(stage):
+    stage.folder.chmod(0o700)
+    for state in (stage.folder, stage.folder / "images"):
+        with pytest.raises(UsageError, match="something else"):
+            stage.launcher(place=stage.place(state=state, disks=(Path("/dev/null"),))).up(State.BOOTED)
+    assert len(list((stage.folder / "images").iterdir())) >= len(FILES)
+
+
+def test_a_launchers_key_and_what_one_that_was_killed_at_once_left_are_no_hindrance(stage):
+    (stage.state / "evidence").mkdir(parents=True)
+    for name in (
+        "lock",
+        "launcher.pem",
+        ".launcher.pem.17",
+        "evidence/000000-preflight.json",
+        "evidence/.000000-preflight.json.part",
+    ):
+        (stage.state / name).write_bytes(b"{}")
+    assert stage.launcher().up().state is State.READY
+
+
+@pytest.mark.parametrize("name", ["images", "tpm", "evidence"])
+def test_what_is_wiped_is_never_behind_a_link(stage, name):
+    elsewhere = stage.folder / "elsewhere"
+    elsewhere.mkdir()
+    (elsewhere / "other").write_bytes(b"somebody's")
+    stage.launcher().up()
+    (stage.state / name).rename(stage.folder / "moved")
+    (stage.state / name).symlink_to(elsewhere)
+    for verb in ("up", "down"):
+        with pytest.raises(UsageError, match="no folder of a launch's own"):
+            getattr(stage.launcher(), verb)()
+    assert [path.name for path in elsewhere.iterdir()] == ["other"]
+
+
+def test_only_what_a_launch_makes_is_wiped(stage):
+    stage.launcher().up()
+    kept = ["images/mine.efi", "disk-data.img", "disk-7.img", ".mine.part", "notes", "images/" + "0" * 64]
+    for name in kept:
+        (stage.state / name).write_bytes(b"somebody's")
+    receipt = check_wipe(stage.launcher().down(), SIGNER)
+    assert left(stage) == sorted(kept)
+    assert not {step.name for step in receipt.steps} & set(kept)
+
+
+@pytest.mark.parametrize("kind", ["disk", "verity-disk"])
+def test_a_disk_in_the_machines_own_folder_is_refused(stage, kind):
+    spec = TPM if kind == "disk" else VERITY
+    stage.state.mkdir(mode=0o700)
+    (stage.state / "disk-0.img").write_bytes(b"somebody's")
+    (stage.folder / "link").symlink_to(stage.state / "disk-0.img")
+    for path in (stage.state / "disk-0.img", stage.folder / "link"):
+        with pytest.raises(UsageError, match="lies in the machine's own folder"):
+            stage.launcher(spec=spec, place=stage.place(disks=(path,)))
+    assert (stage.state / "disk-0.img").read_bytes() == b"somebody's"
+
+
+def test_a_verity_disk_is_opened_where_it_lies(stage):
+    stage.launcher(spec=VERITY).up()
+    assert not (stage.state / "disk-0.img").exists()
+    check_wipe(stage.launcher(spec=VERITY).down(), SIGNER)
+    assert (stage.folder / "scratch.img").read_bytes().startswith(b"scratch")
 
 
 def test_a_folder_whose_name_qemu_would_read_as_options_is_refused(stage):
