@@ -89,11 +89,15 @@ class Double:
 
 @dataclass
 class Asked:
-    """A machine's answers: `errors` come first, one a question; then it proves itself, and its broker says yes or `no`."""
+    """A machine's answers: `errors` come first, one a question; then it proves itself, and its broker says yes or `no`.
+
+    `shows` is the lease that its proof names.
+    """
 
     errors: list[StrongroomError] = field(default_factory=list)
     no: StrongroomError | None = None
     proofs: int = 0
+    shows: str = ""
 
     def check(self, spec: LaunchSpec, expected: Any) -> None:
         assert expected.kind == spec.tee
@@ -107,7 +111,8 @@ class Asked:
         if self.errors:
             raise self.errors.pop(0)
         self.proofs += 1
-        return Proof(json.dumps({"proof": self.proofs, "of": spec.name}).encode())
+        release = {"release": {"lease_id": self.shows}} if self.shows else {}
+        return Proof(json.dumps({"proof": self.proofs, "of": spec.name, **release}).encode())
 
     def ready(self) -> Readiness:
         assert self.proofs, "asked for a verdict on nothing"

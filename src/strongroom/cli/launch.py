@@ -17,7 +17,7 @@ from strongroom.cli.measure import load_spec
 from strongroom.cli.output import F
 from strongroom.cli.remote import broker_client, digest, signed_options
 from strongroom.crypto.signatures import SigningKey, fingerprint, generate_p256, private_from_pem, private_to_pem
-from strongroom.errors import LeaseEnded, StrongroomError, UsageError
+from strongroom.errors import LeaseEnded, NotAuthorised, NotPermitted, ReleaseRefused, StrongroomError, UsageError
 from strongroom.records import codec
 from strongroom.records.launched import State, WipeDocument, WipeReceipt
 
@@ -360,12 +360,16 @@ def _revoke(given: dict[str, Any]) -> Revoke | None:
             "a lease is ended at a broker", remedy="Give --broker, --broker-fingerprint and --identity together."
         )
 
+    broker_client(url, pin, identity).close()  # what was mistyped is said before anything is destroyed
+
     def revoke(lease_id: str) -> tuple[str, str]:
         try:
             with closing(broker_client(url, pin, identity)) as client:
                 client.revoke(lease_id)
         except LeaseEnded as error:
             return "ended", error.message
+        except (NotAuthorised, NotPermitted, ReleaseRefused) as error:
+            return "refused", f"{error.message}: it ends by its term"
         except StrongroomError as error:
             return "unreachable", f"{error.message}: it ends by its term"
         return "revoked", ""

@@ -5,14 +5,15 @@ import re
 
 import pytest
 from launching import TPM
-from lifecycles import Double, make_stage
+from lifecycles import LEASE, Double, make_stage
 
 from strongroom.crypto.signatures import generate_p256, private_to_pem
-from strongroom.errors import AppraisalRefused
+from strongroom.errors import AppraisalRefused, LeaseEnded, NotAuthorised, NotPermitted, ServiceUnavailable
 from strongroom.launch.life import drivers, journal
 from strongroom.launch.spec import to_toml
 from strongroom.records.digest import digest_bytes
 from strongroom.records.launched import State
+from strongroom.release.client import BrokerClient
 
 
 @pytest.fixture
@@ -92,6 +93,45 @@ def test_a_lease_is_ended_by_whom_and_where_must_be_said_together(strongroom, st
     (stage.folder / "me.pem").write_bytes(private_to_pem(generate_p256()))
     ran = strongroom("launch", "down", "worker.toml", "--identity", stage.folder / "me.pem", "--json")
     assert (ran.code, ran.error) == (2, "usage")
+
+
+BROKER = ("--broker", "http://127.0.0.1:9", "--broker-fingerprint", digest_bytes(b"b"), "--identity")
+
+
+def test_a_key_that_is_not_there_is_said_before_anything_is_destroyed(strongroom, stage):
+    strongroom(*UP)
+    ran = strongroom("launch", "down", "worker.toml", *BROKER, stage.folder / "typo.pem", "--json")
+    assert (ran.code, ran.error) == (3, "file.unreadable")
+    assert strongroom("launch", "status", "worker.toml", "--json").document["state"] == "booted"
+
+
+@pytest.mark.parametrize(
+    ("error", "how"),
+    [
+        (NotPermitted("not allowed"), "refused"),
+        (NotAuthorised("who are you"), "refused"),
+        (LeaseEnded("revoked before"), "ended"),
+        (ServiceUnavailable("away"), "unreachable"),
+        (None, "revoked"),
+    ],
+    ids=["not permitted", "not authorised", "ended", "away", "yes"],
+)
+def test_what_a_broker_says_to_the_end_of_a_lease_is_told_apart(strongroom, stage, monkeypatch, error, how):
+    from strongroom.cli import launch
+
+    def revoke(_client, lease_id):
+        assert lease_id == LEASE
+        if error is not None:
+            raise error
+        return ()
+
+    monkeypatch.setattr(BrokerClient, "revoke", revoke)
+    monkeypatch.setattr(launch, "_attest", lambda _given, _ports: stage.asked)
+    (stage.folder / "me.pem").write_bytes(private_to_pem(generate_p256()))
+    strongroom(*UP)
+    strongroom("launch", "attest", "worker.toml")
+    ran = strongroom("launch", "down", "worker.toml", *BROKER, stage.folder / "me.pem")
+    assert [line.split()[2] for line in ran.out.splitlines() if LEASE in line] == [how]
 
 
 def test_nothing_launched_is_said(strongroom, stage):

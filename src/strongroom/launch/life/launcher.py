@@ -250,15 +250,15 @@ class Launcher:
     # Down
 
     def _wipe(self, journal: Journal) -> WipeDocument:
-        began, state, lease = self.clock(), self._staged.state, _lease(journal)
+        began, state, leases = self.clock(), self._staged.state, leavings.leases(journal)
         self._proved = False
         if journal.state is not State.DRAINING:
             self.report.begin(State.DRAINING)
-            self._enter(journal, State.DRAINING, _json({"lease": lease, "from": journal.state}), began)
+            self._enter(journal, State.DRAINING, _json({"leases": leases, "from": journal.state}), began)
         draining = journal.head
         self.report.begin(State.WIPED)
         progress = wipe.Progress(state, draining.number)
-        wipe.keys(progress, lease, self.revoke)
+        wipe.keys(progress, leases, self.revoke)
         how = self.driver.drain(self.spec, self._staged, self.drain_seconds)
         if how != "not running" or not progress.has(wipe.GUEST):
             progress.note(Wiped(wipe.GUEST, self.driver.name, how, None, None, ""))
@@ -342,21 +342,6 @@ def plan_of(folder: Path) -> Plan | None:
 def _plan_of(journal: Journal) -> Plan | None:
     entry = journal.last(State.PLANNED)
     return None if entry is None else codec.decode(Plan, journal.evidence(entry))
-
-
-def _lease(journal: Journal) -> str:
-    """The lease of the machine, if it was ready in this life, or proved itself with one."""
-    entry = journal.last(State.READY)
-    if entry is None:
-        return ""
-    return _lease_of(journal.evidence(entry))
-
-
-def _lease_of(document: bytes) -> str:
-    found = codec.parse_json(document, limit=len(document))
-    release = found.get("release") if isinstance(found, dict) else None
-    lease = release.get("lease_id") if isinstance(release, dict) else None
-    return lease if isinstance(lease, str) else ""
 
 
 def _json(document: object) -> bytes:

@@ -17,7 +17,9 @@ from strongroom.launch.life.drivers import Driver
 from strongroom.launch.life.files import part_of
 from strongroom.launch.life.journal import EVIDENCE, LOCK, NAME, Journal
 from strongroom.launch.place import Place
+from strongroom.records import codec
 from strongroom.records.launch import LaunchSpec
+from strongroom.records.launched import State
 
 KEY = "launcher.pem"
 OURS = frozenset({LOCK, KEY, EVIDENCE})
@@ -58,3 +60,21 @@ def targets(spec: LaunchSpec, staged: Place, driver: Driver) -> list[wipe.Target
         wipe.TRACES: [staged.console, *(state / name for name in RUNTIME), *parts, *sorted(state.glob(".wipe-*.part"))],
     }
     return [wipe.Target(what, path) for what, paths in groups.items() for path in paths]
+
+
+def leases(journal: Journal) -> tuple[str, ...]:
+    """Ids of all leases with which the machine of this life was attested or ready, the newest first."""
+    found: dict[str, None] = {}
+    for entry in reversed(journal.entries):
+        if entry.state is State.PREFLIGHT:
+            break
+        if entry.state in {State.ATTESTED, State.READY}:
+            found[_lease(journal.evidence(entry))] = None
+    return tuple(lease for lease in found if lease)
+
+
+def _lease(document: bytes) -> str:
+    found = codec.parse_json(document, limit=len(document))
+    release = found.get("release") if isinstance(found, dict) else None
+    lease = release.get("lease_id") if isinstance(release, dict) else None
+    return lease if isinstance(lease, str) else ""

@@ -35,7 +35,7 @@ KEYS, GUEST, DISK, TPM, NVRAM, BOOT, COPIES, TRACES, GPU = ORDER = (
 """In this order, and in no receipt in another."""
 NONE = "none"
 HOW = {
-    KEYS: frozenset({"revoked", "ended", "left", "unreachable", NONE}),
+    KEYS: frozenset({"revoked", "ended", "left", "refused", "unreachable", NONE}),
     GUEST: frozenset({"powered off", "quit", "killed", "not running"}),
     GPU: frozenset({"reset", "not reset", NONE}),
 }
@@ -190,20 +190,24 @@ def faults(receipt: WipeReceipt) -> Iterator[str]:
 
 
 Revoke = Callable[[str], tuple[str, str]]
-"""Ends a lease by its id: how (`revoked`, `ended`, `unreachable`), and a detail."""
+"""Ends a lease by its id: how (`revoked`, `ended`, `refused`, `unreachable`), and a detail."""
 
 
-def keys(progress: Progress, lease_id: str, revoke: Revoke | None) -> None:
-    """End the machine's lease before anything else, if there is one and somebody may; what was done is said."""
-    noted = progress.done.get((KEYS, lease_id))
-    if noted is not None and noted.how in {"revoked", "ended", NONE}:
-        return
-    if not lease_id:
-        progress.note(Wiped(KEYS, "", NONE, None, None, "no keys were released as far as this launcher knows"))
-    elif revoke is None:
-        progress.note(
-            Wiped(KEYS, lease_id, "left", None, None, "no administrator's key was given: it ends by its term")
-        )
-    else:
-        how, detail = revoke(lease_id)
+def keys(progress: Progress, leases: Iterable[str], revoke: Revoke | None) -> None:
+    """End the machine's leases before anything else, each if somebody may; what was done is said.
+
+    A broker that does not answer is not waited for again: the machine still runs.
+    """
+    away = ""
+    for lease_id in leases:
+        noted = progress.done.get((KEYS, lease_id))
+        if noted is not None and noted.how in {"revoked", "ended"}:
+            continue
+        if revoke is None:
+            how, detail = "left", "no administrator's key was given: it ends by its term"
+        else:
+            how, detail = ("unreachable", away) if away else revoke(lease_id)
+        away = detail or "no answer" if how == "unreachable" else away
         progress.note(Wiped(KEYS, lease_id, how, None, None, detail))
+    if not progress.has(KEYS):
+        progress.note(Wiped(KEYS, "", NONE, None, None, "no keys were released as far as this launcher knows"))

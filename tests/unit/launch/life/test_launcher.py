@@ -136,6 +136,32 @@ def test_a_broker_that_is_away_does_not_keep_a_machine_alive(stage):
     assert left(stage) == []
 
 
+@pytest.mark.parametrize("ends", ["attested", "verdict refused"])
+def test_a_lease_that_a_machine_showed_is_ended_though_it_was_never_ready(stage, ends):
+    stage.asked.shows = "shown"
+    if ends == "attested":
+        stage.launcher().up(State.ATTESTED)
+    else:
+        stage.asked.no = AppraisalRefused("its broker is not in its log")
+        with pytest.raises(AppraisalRefused):
+            stage.launcher().up()
+    receipt = check_wipe(stage.launcher().down(), SIGNER)
+    assert stage.revoked == ["shown"]
+    assert [(step.name, step.how) for step in receipt.steps if step.what == "keys"] == [("shown", "revoked")]
+
+
+def test_all_leases_of_a_life_are_ended_and_none_of_an_earlier_one(stage):
+    for life in (1, 2):
+        stage.asked.shows = f"{life}-first"
+        stage.launcher().up()
+        stage.asked.shows = f"{life}-second"
+        stage.launcher().reattest()
+        stage.revoked.clear()
+        receipt = check_wipe(stage.launcher().down(), SIGNER)
+        assert stage.revoked == [LEASE, f"{life}-second", f"{life}-first"]
+        assert {step.name for step in receipt.steps if step.what == "keys"} == set(stage.revoked)
+
+
 # On demand
 
 

@@ -188,9 +188,26 @@ def test_a_broker_that_was_away_is_asked_again(tmp_path):
         return answers[len(asked) - 1]
 
     for how in ("unreachable", "revoked", "revoked"):
-        wipe.keys(Progress(tmp_path, 5), "lease", revoke)
+        wipe.keys(Progress(tmp_path, 5), ("lease",), revoke)
         assert [one.how for one in Progress(tmp_path, 5).done.values()] == [how]
     assert asked == ["lease", "lease"]
+
+
+def test_every_lease_is_ended_and_a_broker_that_is_away_is_not_waited_for_twice(tmp_path):
+    asked = []
+
+    def revoke(lease_id):
+        asked.append(lease_id)
+        return {"a": ("refused", "no"), "b": ("revoked", ""), "c": ("unreachable", "away")}[lease_id]
+
+    progress = Progress(tmp_path, 5)
+    wipe.keys(progress, ("a", "b", "c", "d"), revoke)
+    assert [(one.name, one.how) for one in progress.done.values()] == [
+        ("a", "refused"), ("b", "revoked"), ("c", "unreachable"), ("d", "unreachable"),
+    ]  # fmt: skip
+    assert asked == ["a", "b", "c"]
+    refused = replace(RECEIPT, steps=(step("keys", "refused", "lease"), *STEPS[1:]))
+    assert check_wipe(sign(refused, KEY), SIGNER) == refused
 
 
 def test_gpus_are_reset_or_said_not_to_be(tmp_path):
