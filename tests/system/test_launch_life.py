@@ -8,6 +8,7 @@ left after `down`, whose receipt holds.
 from __future__ import annotations
 
 import contextlib
+import functools
 import json
 import re
 import signal
@@ -21,14 +22,17 @@ from pathlib import Path
 
 import pytest
 from booting import STUB, sleeper
+from launching import LINUX, TPM, place_for
 from lifecycles import KEY
 
 from strongroom.appraisal.policies import template
 from strongroom.crypto.signatures import fingerprint
 from strongroom.errors import HypervisorUnavailable, LaunchFailed, UsageError
+from strongroom.launch.libvirt import domain
 from strongroom.launch.life import Launcher, processes
 from strongroom.launch.life.attest import WorkerAttest
 from strongroom.launch.life.drivers import driver
+from strongroom.launch.life.drivers.libvirt import Libvirt
 from strongroom.launch.life.wipe import check_wipe
 from strongroom.launch.measure import measure
 from strongroom.launch.observe import FOLDERS
@@ -238,6 +242,34 @@ def test_a_domain_of_another_folder_is_never_touched(spec, state, libvirt):
         assert launcher(spec, state, "libvirt").status().alive
     finally:
         launcher(spec, state, "libvirt").down()
+
+
+@pytest.mark.parametrize(
+    ("folder", "asked", "ours"),
+    [
+        ("/srv/launches/worker", "/srv/launches/worker", True),
+        ("/srv/launches/worker", "/launches/worker", False),
+        ("/srv/launches/worker/more", "/srv/launches/worker", False),
+        ("/var/lib/o'brien/<w&\">", "/var/lib/o'brien/<w&\">", True),
+    ],
+    ids=["the same", "the end of it", "the beginning of it", "quoted"],
+)
+def test_a_domain_is_told_by_what_it_says_of_its_launch(libvirt, folder, asked, ours):
+    """At libvirt's own test driver, which starts nothing."""
+    text = domain(TPM, replace(place_for(TPM), state=Path(folder)))
+    metadata = text[text.index("  <metadata>") : text.index("  <memory")]
+    tiny = f"<domain type='test'><name>worker</name>{metadata}<memory>1024</memory><os><type>hvm</type></os></domain>"
+    with contextlib.closing(libvirt.open("test:///default")) as connection:
+        connection.defineXML(tiny)
+        place = replace(place_for(TPM), state=Path(asked))
+        find = functools.partial(Libvirt("test:///default")._ours, connection, place=place)
+        if ours:
+            assert find(TPM).name() == "worker"
+            with pytest.raises(UsageError, match="another domain"):
+                find(replace(TPM, boot=LINUX))
+        else:
+            with pytest.raises(UsageError, match="another domain"):
+                find(TPM)
 
 
 @pytest.mark.needs("qemu-system-x86_64", "swtpm", "objcopy", "busybox")

@@ -21,6 +21,8 @@ Dialect = Literal["upstream", "canonical"]
 TDX_POLICY = 0x10000000
 """SEPT_VE_DISABLE; the bit of debugging is not set."""
 QEMU_NAMESPACE = "http://libvirt.org/schemas/domain/qemu/1.0"
+OURS = "urn:strongroom:launch:v1"
+"""The namespace of what a domain says of its launch: whose it is, for whoever finds it again."""
 SOCKET = "/var/run/tdx-qgs/qgs.socket"
 
 
@@ -33,6 +35,8 @@ def domain(spec: LaunchSpec, place: Place, *, dialect: Dialect = "upstream") -> 
     if place.gpus:
         root.set("xmlns:qemu", QEMU_NAMESPACE)
     _text(root, "name", spec.name)
+    told = {"xmlns:strongroom": OURS, "state": str(place.state), "spec": spec.digest}
+    SubElement(SubElement(root, "metadata"), "strongroom:launch", told)
     _text(root, "memory", str(spec.machine.memory), unit="MiB")
     _text(root, "vcpu", str(spec.machine.cpus), placement="static")
     _memory(root, spec, dialect)

@@ -15,10 +15,10 @@ import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
-from xml.sax.saxutils import escape
+from xml.etree.ElementTree import fromstring
 
 from strongroom.errors import HypervisorUnavailable, UsageError
-from strongroom.launch.libvirt import Dialect, domain
+from strongroom.launch.libvirt import OURS, Dialect, domain
 from strongroom.launch.life import processes
 from strongroom.launch.life.drivers import chips
 from strongroom.launch.life.drivers.qemu import require_version
@@ -157,7 +157,7 @@ class Libvirt:
     def _ours(self, connection: Any, spec: LaunchSpec, place: Place) -> Any:
         """The domain of this launch; None where there is none. Raises `UsageError` for another's of this name."""
         found = next((one for one in connection.listAllDomains() if one.name() == spec.name), None)
-        if found is not None and escape(f"{place.state}{os.sep}") not in found.XMLDesc():
+        if found is not None and _launch_of(found.XMLDesc()) != (str(place.state), spec.digest):
             raise UsageError(
                 f"libvirt has another domain that is named {spec.name}",
                 remedy="Undefine it, or rename the specification.",
@@ -183,6 +183,12 @@ class Libvirt:
                 connection.close()
         except libvirt.libvirtError as error:
             raise HypervisorUnavailable(f"libvirt: {str(error)[:300]}") from None
+
+
+def _launch_of(xml: str) -> tuple[str | None, str | None]:
+    """Folder and specification of a domain, as it was defined; None of one that no launch defined."""
+    told = fromstring(xml).find(f"metadata/{{{OURS}}}launch")  # noqa: S314 (libvirt's own words)
+    return (None, None) if told is None else (told.get("state"), told.get("spec"))
 
 
 def _chip(domain_id: str) -> Path:
