@@ -78,6 +78,9 @@ class Double:
         del spec
         return tuple(str(path) for path in (place.state / "tpm").glob("*"))
 
+    def traces(self, spec: LaunchSpec, place: Place) -> tuple[str, ...]:
+        return tuple(str(path) for path in place.state.parent.glob(f"{spec.name}.log"))
+
     def forget(self, spec: LaunchSpec, place: Place) -> None:
         del spec
         if (place.state / "tpm").exists():

@@ -32,7 +32,7 @@ from strongroom.launch.libvirt import domain
 from strongroom.launch.life import Launcher, processes
 from strongroom.launch.life.attest import WorkerAttest
 from strongroom.launch.life.drivers import driver
-from strongroom.launch.life.drivers.libvirt import Libvirt
+from strongroom.launch.life.drivers.libvirt import LOGS, TPM_LOGS, Libvirt
 from strongroom.launch.life.wipe import check_wipe
 from strongroom.launch.measure import measure
 from strongroom.launch.observe import FOLDERS
@@ -218,6 +218,9 @@ def test_libvirt_starts_the_same_machine_from_the_same_specification(spec, state
         with socket.create_connection(("127.0.0.1", port), timeout=10):
             pass
         assert launcher(spec, state, "libvirt").status() == found
+        written = [LOGS / f"{spec.name}.log", TPM_LOGS / f"{spec.name}-swtpm.log"]
+        assert all(path.exists() for path in written)
+        (state / "console.log.0").write_bytes(b"an older part of the console, as virtlogd keeps it")
         with pytest.raises(UsageError, match="planned for libvirt"):
             launcher(spec, state).down()
     finally:
@@ -226,6 +229,8 @@ def test_libvirt_starts_the_same_machine_from_the_same_specification(spec, state
     steps = {step.what: step for step in receipt.steps}
     assert (steps["guest"].how, steps["tpm"].how, steps["nvram"].how) == ("quit", "overwritten", "overwritten")
     assert not Path("/var/lib/libvirt/swtpm", found.running.endpoint).exists()
+    assert {step.name for step in receipt.steps if step.what == "trace"} >= {"console.log.0", *map(str, written)}
+    assert not [*state.glob("console.log*"), *LOGS.glob(f"{spec.name}.log*"), *TPM_LOGS.glob(f"{spec.name}-swtpm.log*")]
     with contextlib.closing(libvirt.open("qemu:///system")) as connection:
         assert spec.name not in [one.name() for one in connection.listAllDomains()]
     assert launcher(spec, state, "libvirt").status().state is State.WIPED

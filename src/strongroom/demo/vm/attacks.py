@@ -76,7 +76,7 @@ def refused(site: Site, good: Kept, image: Path, policy: Policy, *, vendor: Vend
         shown = next((b for b in seen(site) if _registers(b, kept)), None) if vendor is None else None
         return Refusal(code, () if shown is None else tuple(differs(site, good, shown, policy)))
     finally:
-        kept.launcher.down()
+        site.down(kept)
 
 
 def _ending(kept: Kept) -> str:

@@ -75,7 +75,7 @@ def run_errand(site: Site, base: Base) -> Done:
     kept.launcher.up(State.BOOTED)
     left = _left(kept.launcher.place.state / "console.log", lambda: bool(kept.launcher.status().alive))
     seconds = time.monotonic() - began
-    kept.launcher.down()
+    site.down(kept)
     receipt = site.user / "errand.json"
     receipt.write_text(json.dumps(left["receipt"]))
     receipt.with_name("errand.json.pub").write_text(str(left["signer"]))

@@ -42,14 +42,12 @@ from strongroom.launch.place import Place
 from strongroom.launch.spec import read_images
 from strongroom.records.digest import Digest, digest_bytes
 from strongroom.records.launch import Boot, Device, Firmware, LaunchSpec, Machine, PinnedFile
-from strongroom.records.launched import State
+from strongroom.records.launched import State, WipeDocument
 from strongroom.records.policy import Policy, Requirement
 
 MODEL_NAME, KEY_ID, POLICY_ID = "smollm2", "demo-model", "demo-vm"
 FIRMWARE = (("OVMF_CODE.fd", "OVMF_VARS.fd"), ("OVMF_CODE_4M.fd", "OVMF_VARS_4M.fd"))
 OVMF = Path("/usr/share/OVMF")
-LOGS = (Path("/var/log/libvirt/qemu"), Path("/var/log/swtpm/libvirt/qemu"))
-"""Where libvirt writes about each domain and its chip (Debian)."""
 PRIVATE = 0o700
 PROGRAMS = ("qemu-system-x86_64", "mformat", "mcopy", "swtpm", "swtpm_setup", "busybox", registries.PROGRAM)
 MEMORY_MIB = 2560
@@ -99,17 +97,19 @@ class Site:
         self._key = generate_p256()
 
     def close(self) -> None:
-        """End everything, newest first, and take away what it left outside its folder."""
+        """End everything, newest first."""
         self._cleanup.close()
-        for log in self._logs():
-            log.unlink(missing_ok=True)
+
+    def down(self, kept: Kept) -> WipeDocument:
+        """Take a machine down; what was written about it elsewhere is kept for the search, as an operator could."""
+        launcher = kept.launcher
+        for path in launcher.driver.traces(kept.spec, launcher.place):
+            shutil.copyfile(path, self.host / "logs" / Path(path).name)
+        return launcher.down()
 
     def searched(self) -> list[Path]:
         """All that the operator has."""
-        return [self.host, *self._logs()]
-
-    def _logs(self) -> list[Path]:
-        return [log for folder in LOGS for log in folder.glob(f"{self.root.name}-*")]
+        return [self.host]
 
     # --- the owner ---------------------------------------------------------------------------------------------------
 

@@ -247,7 +247,7 @@ class Story(Teller):
         ) as fact:
             good.launcher.report, good.launcher.revoke = Facts(fact), made.revoke
             good.launcher.reattest()
-            document = good.launcher.down()
+            document = made.down(good)
             path = made.user / "wipe.json"
             path.write_bytes(codec.encode(document))
             steps = codec.decode(WipeReceipt, document.receipt.payload).steps

@@ -57,7 +57,14 @@ def targets(spec: LaunchSpec, staged: Place, driver: Driver) -> list[wipe.Target
         wipe.NVRAM: [staged.variables],
         wipe.BOOT: [boot],
         wipe.COPIES: copies,
-        wipe.TRACES: [staged.console, *(state / name for name in RUNTIME), *parts, *sorted(state.glob(".wipe-*.part"))],
+        wipe.TRACES: [
+            staged.console,
+            *sorted(state.glob(f"{staged.console.name}.[0-9]*")),  # libvirt's virtlogd begins a new one at 2 MiB
+            *map(Path, driver.traces(spec, staged)),
+            *(state / name for name in RUNTIME),
+            *parts,
+            *sorted(state.glob(".wipe-*.part")),
+        ],
     }
     return [wipe.Target(what, path) for what, paths in groups.items() for path in paths]
 

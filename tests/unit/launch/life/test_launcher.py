@@ -162,6 +162,20 @@ def test_all_leases_of_a_life_are_ended_and_none_of_an_earlier_one(stage):
         assert {step.name for step in receipt.steps if step.what == "keys"} == set(stage.revoked)
 
 
+def test_what_was_written_about_a_machine_goes_wherever_it_lies(stage):
+    stage.launcher().up()
+    for name in ("console.log", "console.log.0", "console.log.2"):
+        (stage.state / name).write_bytes(b"what the guest said")
+    log = stage.folder / "worker.log"
+    log.write_bytes(b"what the hypervisor said")
+    receipt = check_wipe(stage.launcher().down(), SIGNER)
+    assert left(stage) == []
+    assert not log.exists()
+    assert {step.name: step.how for step in receipt.steps if step.what == "trace"} == dict.fromkeys(
+        ("console.log", "console.log.0", "console.log.2", str(log)), "overwritten"
+    )
+
+
 # On demand
 
 

@@ -51,6 +51,10 @@ class Driver(Protocol):
         """Paths of files that hold the software TPM's state."""
         ...
 
+    def traces(self, spec: LaunchSpec, place: Place) -> tuple[str, ...]:
+        """Paths of files elsewhere than in the launch's folder in which the hypervisor wrote about the machine."""
+        ...
+
     def forget(self, spec: LaunchSpec, place: Place) -> None:
         """Take away what is set up besides files; nothing happens where there is nothing."""
 

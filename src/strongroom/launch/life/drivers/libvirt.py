@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import re
 import shutil
 import time
 from collections.abc import Callable, Iterator
@@ -28,6 +29,7 @@ from strongroom.records.launched import Running
 
 SYSTEM = "qemu:///system"
 TPMS, RUN = Path("/var/lib/libvirt/swtpm"), Path("/run/libvirt/qemu")
+LOGS, TPM_LOGS = Path("/var/log/libvirt/qemu"), Path("/var/log/swtpm/libvirt/qemu")
 LEAST_UNDEFINE = 8_009_000
 """libvirt's version since which it takes away a software TPM's state when a domain is undefined."""
 END_SECONDS, PAUSE_SECONDS = 5.0, 0.1
@@ -140,6 +142,21 @@ class Libvirt:
         found = self.find(spec, place)
         folder = TPMS / found.endpoint if found is not None else None
         return () if folder is None else tuple(sorted(str(path) for path in folder.rglob("*") if path.is_file()))
+
+    def traces(self, spec: LaunchSpec, place: Place) -> tuple[str, ...]:
+        """See `Driver.traces`: what libvirt and its software TPM wrote about a domain of this name, older logs too."""
+        if self.find(spec, place) is None:
+            return ()
+        found = []
+        for folder, name in ((LOGS, f"{spec.name}.log"), (TPM_LOGS, f"{spec.name}-swtpm.log")):
+            rolled = re.compile(rf"{re.escape(name)}(\.\d+)?")
+            try:
+                found += [str(path) for path in sorted(folder.iterdir()) if rolled.fullmatch(path.name)]
+            except FileNotFoundError:
+                continue
+            except OSError as error:
+                raise HypervisorUnavailable(f"{folder}: {error.strerror}", remedy="Be root for libvirt.") from None
+        return tuple(found)
 
     def forget(self, spec: LaunchSpec, place: Place) -> None:
         """See `Driver.forget`."""
