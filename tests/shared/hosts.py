@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import os
+import stat
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from strongroom.launch.doctor import Host
+from strongroom.launch.doctor.host import kind_of
 
 GIB = 1 << 30
 EFI = "8be4df61-93ca-11d2-aa0d-00e098032b8c"
@@ -81,7 +83,15 @@ class Machine:
         root.mkdir(parents=True, exist_ok=True)
         for path, what in self.files.items():
             write(root / path.lstrip("/"), what)
-        return Host(root, self.answers)
+        return Host(root, self.answers, kind)
+
+
+def kind(place: Path) -> int:
+    """Only root can make a device: a plain file stands for each, and for each socket, where this is asked."""
+    found = kind_of(place)
+    if found != stat.S_IFREG:
+        return found
+    return stat.S_IFCHR if place.parent.name == "dev" else stat.S_IFSOCK if place.suffix == ".socket" else found
 
 
 def write(place: Path, what: object) -> None:

@@ -40,18 +40,20 @@ class GpuRow:
 
 @dataclass(frozen=True, slots=True)
 class Matrix:
-    """All rows. `read` is the day on which the sources were read, `models` are names by PCI device number."""
+    """All rows. `read` is the day on which the sources were read, `models` are names by PCI device number, `families` their first words."""
 
     read: str
     sources: Mapping[str, str]
     models: Mapping[str, str]
+    families: Mapping[str, tuple[str, ...]]
     hosts: tuple[HostRow, ...]
     gpus: tuple[GpuRow, ...]
 
-    @property
-    def least_driver(self) -> str:
-        """The oldest driver of any row."""
-        return min((row.driver for row in self.gpus), key=lambda text: tuple(map(int, text.split("."))))
+    def least_driver(self, device: str) -> str | None:
+        """The oldest driver of the rows of this model, by its PCI device number; None where there is none."""
+        name = self.models.get(device, "")
+        drivers = (row.driver for row in self.gpus if name.startswith(self.families.get(row.gpu, (row.gpu,))))
+        return min(drivers, key=lambda text: tuple(map(int, text.split("."))), default=None)
 
     def as_dict(self) -> dict[str, Any]:
         """The form for programs."""
@@ -72,6 +74,7 @@ def matrix() -> Matrix:
         read=document["read"].isoformat(),
         sources=document["sources"],
         models=document["models"],
+        families={family: tuple(names) for family, names in document["families"].items()},
         hosts=tuple(HostRow(**row) for row in document["host"]),
         gpus=tuple(GpuRow(**row) for row in document["gpu"]),
     )

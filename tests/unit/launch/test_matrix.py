@@ -31,5 +31,15 @@ def test_models_are_known_by_four_hex_digits():
     assert all(re.fullmatch(r"[0-9a-f]{4}", number) for number in matrix().models)
 
 
-def test_the_least_driver_is_compared_as_numbers():
-    assert matrix().least_driver == "550.54.15"
+def test_the_least_driver_of_a_model_is_that_of_its_own_rows():
+    least = {number: matrix().least_driver(number) for number in (*matrix().models, "1b80")}
+    assert (least["2330"], least["233b"], least["2901"]) == ("550.54.15", "580.65.06", "575.57.08")
+    assert (least["3182"], least["2bb5"]) == ("590.48.01", "580.65.06")
+    assert least.pop("1b80") is None
+    assert None not in least.values(), "every model has a row"
+
+
+def test_every_row_is_of_a_model_or_a_family_of_models():
+    found = matrix()
+    for row in found.gpus:
+        assert any(name.startswith(found.families.get(row.gpu, (row.gpu,))) for name in found.models.values()), row

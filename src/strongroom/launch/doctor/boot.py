@@ -10,6 +10,7 @@ Not covered: whether the keys that secure boot admits are good ones; measured bo
 from __future__ import annotations
 
 import re
+import stat
 
 from strongroom.launch.doctor import facts
 from strongroom.launch.doctor.finding import Finding, failed, passed, shown, unknown
@@ -109,13 +110,13 @@ def kvm(host: Host) -> Finding:
     modules, cpu = host.names("/sys/module"), facts.cpu(host)
     if modules is None or cpu is None:
         return unknown("/sys/module or /proc/cpuinfo cannot be read", "Mount sysfs and proc, or look as root.")
-    node = host.there("/dev/kvm")
+    node = host.node("/dev/kvm", stat.S_IFCHR)
     for module, (vendor, flag) in _MODULES.items():
         if module in modules and cpu.vendor == vendor and flag in cpu.flags:
             return (
                 passed(module)
                 if node
-                else failed(f"{module} is loaded, but there is no /dev/kvm", "modprobe kvm, or mount /dev.")
+                else failed(f"{module} is loaded, but there is no device /dev/kvm", "modprobe kvm, or mount /dev.")
             )
     other = [name for name in modules if name.startswith("kvm_")]
     if node:

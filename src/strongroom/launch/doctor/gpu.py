@@ -9,6 +9,7 @@ Not covered: the mode of a GPU that vfio-pci holds: it is in a register that `nv
 from __future__ import annotations
 
 import re
+from collections.abc import Iterable
 
 from strongroom.launch.doctor import facts
 from strongroom.launch.doctor.finding import Finding, failed, passed, shown, unknown
@@ -52,21 +53,38 @@ def driver(host: Host) -> Finding:
             f"held by {shown(others)}",
             "On a host of guests bind them all to vfio-pci; in a guest use NVIDIA's open driver.",
         )
-    return _own_driver(host)
+    return _own_driver(host, {gpu.device for gpu in found})
 
 
-def _own_driver(host: Host) -> Finding:
+def held(host: Host, addresses: Iterable[str]) -> Finding:
+    """The GPUs at these addresses (each with its domain) are held for guests, whoever holds others: what a launch needs."""
+    found = facts.nvidia_gpus(host)
+    if found is None:
+        return unknown("the PCI bus cannot be read", "Mount sysfs, or look as root.")
+    by = {gpu.address: gpu.driver for gpu in found}
+    for address in addresses:
+        if by.get(address) != VFIO:
+            said = f"held by {by[address] or 'nobody'}" if address in by else "no NVIDIA GPU"
+            return failed(
+                f"{shown(address)}: {shown(said)}", "Bind it to vfio-pci (driverctl set-override), before the launch."
+            )
+    return passed("vfio-pci: held for guests")
+
+
+def _own_driver(host: Host, devices: set[str]) -> Finding:
     text = host.text("/proc/driver/nvidia/version", head=True) or ""
     line = text.partition("\n")[0]
     kernel_module = re.search(r"NVIDIA UNIX (Open )?(?:\S+ )?Kernel Module(?: for \S+)?\s+(\d[\d.]{0,30})", line)
     if kernel_module is None:
         return unknown("/proc/driver/nvidia/version does not say which driver", "Install NVIDIA's open driver.")
-    version = facts.version(kernel_module[2])
-    least = facts.version(matrix().least_driver)
-    remedy = f"Install NVIDIA's open driver, {matrix().least_driver} or newer; see `strongroom doctor --matrix`."
+    version = facts.version(kernel_module[2], 3)
+    needed = {matrix().least_driver(device) for device in devices}
+    least = max((facts.version(text, 3) or () for text in needed if text is not None), default=())
+    listed = ".".join(map(str, least)) or "a listed version"
+    remedy = f"Install NVIDIA's open driver, {listed} or newer; see `strongroom doctor --matrix`."
     if not kernel_module[1]:
         return failed(f"{shown(kernel_module[2])}, but not the open kernel module", remedy)
-    if version is None or least is None:
+    if version is None or not least or None in needed:
         return unknown(f"{shown(kernel_module[2])}", remedy)
     said = f"open kernel module {shown(kernel_module[2])}"
     return passed(said) if version >= least else failed(said, remedy)

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import os
 import stat
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -23,12 +24,21 @@ MOST_LINKS = 40
 LONGEST_NAME = 4096
 
 
+def kind_of(place: Path) -> int:
+    """What is at `place` itself, no link followed: a file type of `stat` (S_IFMT). Raises `OSError`."""
+    return stat.S_IFMT(place.lstat().st_mode)
+
+
 @dataclass(frozen=True, slots=True)
 class Host:
-    """A machine: the files below `root`, and a `probe` for what files do not say."""
+    """A machine: the files below `root`, and a `probe` for what files do not say.
+
+    `kind` says what is at a place: it is given, because only root can make a device where there is none.
+    """
 
     root: Path = Path("/")
     probe: Probe = field(default_factory=SilentProbe)
+    kind: Callable[[Path], int] = kind_of
 
     def data(self, path: str, *, head: bool = False) -> bytes | None:
         """The bytes of a regular file; None where it is missing, unreadable or no file.
@@ -81,6 +91,16 @@ class Host:
         folder, _, name = path.rstrip("/").rpartition("/")
         names = self.names(folder or "/")
         return None if names is None else name in names
+
+    def node(self, path: str, kind: int) -> bool | None:
+        """Whether `path` leads to a node of this kind (`stat.S_IFCHR`, `stat.S_IFSOCK`); None as in `there`."""
+        if not self.there(path):
+            return self.there(path)
+        place = self.resolve(path)
+        try:
+            return place is not None and self.kind(place) == kind
+        except (OSError, ValueError):
+            return False
 
     def resolve(self, path: str) -> Path | None:
         """Where `path` leads below the root, all links followed inside it; None for a loop or a missing folder on the way."""

@@ -8,6 +8,8 @@ Sources: SEV-SNP Firmware ABI, publication 56860, section 8.3; Linux `include/ua
 
 from __future__ import annotations
 
+import stat
+
 from strongroom.launch.doctor import facts
 from strongroom.launch.doctor.finding import Finding, failed, passed, shown, unknown
 from strongroom.launch.doctor.host import Host
@@ -56,13 +58,13 @@ def kvm(host: Host) -> Finding:
 
 def device(host: Host) -> Finding:
     """The security processor has its device."""
-    there = host.there("/dev/sev")
+    there = host.node("/dev/sev", stat.S_IFCHR)
     if there:
         return passed("/dev/sev")
     return (
         unknown("/dev cannot be read", "Mount /dev.")
         if there is None
-        else failed("no /dev/sev", "Load the module ccp.")
+        else failed("no device /dev/sev", "Load the module ccp.")
     )
 
 

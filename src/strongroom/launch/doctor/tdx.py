@@ -9,7 +9,9 @@ Not covered: that the quote service answers and that the PCCS is reached: only t
 
 from __future__ import annotations
 
+import json
 import re
+import stat
 
 from strongroom.launch.doctor import facts
 from strongroom.launch.doctor.finding import Finding, failed, passed, shown, unknown
@@ -22,6 +24,10 @@ _TME, _SEAMRR, _KEYS, _MCHECK, _PLATFORM = 0x982, 0x1401, 0x87, 0xA0, 0xCE
 _BIOS = "In the firmware's setup switch on TME, TME-MT, TDX and the SEAM loader, with a key split above 0, and SGX."
 _NO_REGISTER = "modprobe msr, and look as root (kernel lockdown may forbid it; then look before it is on)."
 MOST_PROCESSES = 4096
+_WORD = re.compile(r'(?:[^\s"]|"[^"]*(?:"|$))+')
+"""A parameter of the kernel's command line: quotes hold spaces (Linux, `next_arg`)."""
+_COMMENT = re.compile(r'("(?:[^"\\]|\\.)*")|//[^\n]*|/\*.*?\*/', re.DOTALL)
+_URL = re.compile(r"https://[!-~]{1,1024}")
 
 
 def cpu(host: Host) -> Finding:
@@ -94,7 +100,7 @@ def mcheck(host: Host) -> Finding:
 def hibernation(host: Host) -> Finding:
     """The kernel cannot hibernate: the TDX module would not outlive it, and Linux refuses to start it."""
     line = host.text("/proc/cmdline")
-    if line is not None and "nohibernate" in line.split():
+    if line is not None and "nohibernate" in _parameters(line):
         return passed("nohibernate")
     disk = host.text("/sys/power/disk")
     if disk is not None and disk.split() == ["[disabled]"]:
@@ -105,9 +111,15 @@ def hibernation(host: Host) -> Finding:
     return failed("hibernation is possible", remedy)
 
 
+def _parameters(line: str) -> list[str]:
+    """What of a command line is the kernel's: what stands behind `--` is for init."""
+    words: list[str] = _WORD.findall(line)
+    return words[: words.index("--")] if "--" in words else words
+
+
 def quotes(host: Host) -> Finding:
     """The quote generation service is there: its socket, or a process of it."""
-    if host.there("/run/tdx-qgs/qgs.socket"):
+    if host.node("/run/tdx-qgs/qgs.socket", stat.S_IFSOCK):
         return passed("/run/tdx-qgs/qgs.socket")
     remedy = "Install and start Intel's tdx-qgs (qgsd); where it listens on vsock, port 4050 is usual."
     processes = [name for name in host.names("/proc") or () if facts.number(name)]
@@ -119,7 +131,7 @@ def quotes(host: Host) -> Finding:
 
 
 def collateral(host: Host) -> Finding:
-    """The quote service knows a PCCS, by HTTPS."""
+    """The quote service knows a PCCS, by HTTPS, and insists on its certificate (which it does unless it is told not to)."""
     remedy = "Set pccs_url in /etc/sgx_default_qcnl.conf to your PCCS, and use_secure_cert to true."
     text = host.text("/etc/sgx_default_qcnl.conf")
     if text is None:
@@ -129,9 +141,33 @@ def collateral(host: Host) -> Finding:
             if gone
             else unknown("/etc/sgx_default_qcnl.conf cannot be read", remedy)
         )
-    said = "\n".join(line for line in text.splitlines() if not line.lstrip().startswith(("//", "#")))
-    url = re.search(r'"pccs_url"\s*:\s*"(https://[^"\s]{1,1024})"', said)
-    return passed(shown(url[1])) if url else failed("it names no PCCS by HTTPS", remedy)
+    said = _configuration(text)
+    if said is None:
+        return failed("/etc/sgx_default_qcnl.conf is no JSON object that says each thing once", remedy)
+    url = said.get("pccs_url")
+    if not isinstance(url, str) or not _URL.fullmatch(url):
+        return failed("it names no PCCS by HTTPS", remedy)
+    return (
+        passed(shown(url))
+        if said.get("use_secure_cert", True) is True
+        else failed("use_secure_cert is not true", remedy)
+    )
+
+
+def _configuration(text: str) -> dict[str, object] | None:
+    """JSON with comments, as Intel's library reads it; None for anything else, and where a name is there twice."""
+    try:
+        found = json.loads(_COMMENT.sub(lambda match: match[1] or " ", text), object_pairs_hook=_once)
+    except (ValueError, RecursionError):
+        return None
+    return found if isinstance(found, dict) else None
+
+
+def _once(pairs: list[tuple[str, object]]) -> dict[str, object]:
+    found = dict(pairs)
+    if len(found) != len(pairs):
+        raise ValueError("a name is there twice")
+    return found
 
 
 def capacity(host: Host) -> Finding:

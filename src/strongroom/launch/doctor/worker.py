@@ -2,7 +2,7 @@
 
 Knows: what `strongroom.engines.confine` and `strongroom.worker.hardening` need of a kernel. Does not know: what they achieve with it: a
 worker reports that itself, and `production` insists.
-Sources: `man 5 core` (a pipe is handed cores whatever the limit), `man 7 user_namespaces`, Linux `userspace-api/landlock.rst`
+Sources: `man 5 core` (a pipe or a socket is handed cores whatever the limit), `man 7 user_namespaces`, Linux `userspace-api/landlock.rst`
 (ABI 6 since 6.12), `userspace-api/seccomp_filter.rst`, `admin-guide/sysctl/user.rst`; Debian's `kernel.unprivileged_userns_clone`,
 Ubuntu's `kernel.apparmor_restrict_unprivileged_userns`.
 """
@@ -34,15 +34,15 @@ def swap(host: Host) -> Finding:
 
 
 def cores(host: Host) -> Finding:
-    """A process that crashes is handed to no other: core_pattern is no pipe."""
+    """A process that crashes is handed to no other: core_pattern is no pipe, and no socket (`@`, since Linux 6.16)."""
     pattern = host.text("/proc/sys/kernel/core_pattern")
     if pattern is None:
         return unknown("/proc/sys/kernel/core_pattern cannot be read", "Mount proc.")
     if pattern in {"|/bin/false", "|/usr/bin/false"}:
         return passed("cores are thrown away")
-    if pattern.startswith("|"):
+    if pattern.startswith(("|", "@")):
         return failed(
-            f"cores go to {shown(pattern[1:])}", "sysctl kernel.core_pattern=core (a worker's own limit is 0)."
+            f"cores go to {shown(pattern.lstrip('|@'))}", "sysctl kernel.core_pattern=core (a worker's own limit is 0)."
         )
     return passed("files, which a worker's limit of 0 forbids")
 

@@ -17,6 +17,8 @@ H200_SAYS = (
     "NVRM version: NVIDIA UNIX Open Kernel Module for x86_64  580.159.04  Release Build  (nixbld@)  \nGCC version:  gcc"
 )
 """As a machine with an H200 says it."""
+DRIVER = "/proc/driver/nvidia/version"
+HTTP, HTTPS = '"pccs_url": "http://pccs.example.org/"', '"pccs_url": "https://pccs.example.org/"'
 SPR, EPYC = SAPPHIRE_RAPIDS, GENOA
 
 
@@ -29,6 +31,10 @@ def own(vendor="GenuineIntel", flags="vmx tme sgx tdx_host_platform", family=6, 
     for old, new in words.items():
         text = text.replace(old, new)
     return {CPUINFO: text}
+
+
+def open_module(version):
+    return f"NVRM version: NVIDIA UNIX Open Kernel Module for x86_64  {version}  Release Build"
 
 
 CASES = [
@@ -62,6 +68,10 @@ CASES = [
     ("platform.kvm", FAIL, SPR.but(own(flags="tdx_host_platform"))),
     ("platform.kvm", FAIL, EPYC.but({"/sys/module/kvm_intel": FOLDER}, without=("/sys/module/kvm_amd",))),
     ("platform.kvm", FAIL, SPR.but({"/dev/null": ""}, without=("/dev/kvm",))),
+    ("platform.kvm", FAIL, SPR.but({"/dev/kvm": FOLDER})),
+    ("platform.kvm", FAIL, SPR.but({"/dev/kvm": Link("nowhere")})),
+    ("platform.kvm", FAIL, SPR.but({"/dev/kvm": Link("/etc/sgx_default_qcnl.conf")})),
+    ("platform.kvm", PASS, SPR.but({"/dev/kvm": Link("node"), "/dev/node": ""})),
     ("platform.kvm", UNKNOWN, SPR.but(without=("/sys/module",))),
     ("platform.microcode", FAIL, SPR.but({"/sys/devices/system/cpu/vulnerabilities/old_microcode": "Vulnerable"})),
     ("platform.microcode", UNKNOWN, SPR.but(without=("/sys/devices/system/cpu/vulnerabilities",))),
@@ -109,13 +119,28 @@ CASES = [
     ("tdx.mcheck", FAIL, SPR.but(registers=registers(xA0=0x80000003))),
     ("tdx.production", FAIL, SPR.but(registers=registers(xCE=1 << 27))),
     ("tdx.hibernation", FAIL, SPR.but({"/proc/cmdline": "quiet nohibernated"})),
+    ("tdx.hibernation", FAIL, SPR.but({"/proc/cmdline": "ro -- nohibernate"})),
+    ("tdx.hibernation", FAIL, SPR.but({"/proc/cmdline": 'ro dyndbg="file a nohibernate b" quiet'})),
+    ("tdx.hibernation", PASS, SPR.but({"/proc/cmdline": 'dyndbg="file a -- b" nohibernate -- init=words'})),
     ("tdx.hibernation", PASS, SPR.but({"/proc/cmdline": "quiet", "/sys/power/disk": "[disabled]"})),
     ("tdx.hibernation", UNKNOWN, SPR.but(without=("/proc/cmdline", "/sys/power"))),
     ("tdx.quotes", FAIL, SPR.but(without=("/run/tdx-qgs",))),
+    ("tdx.quotes", FAIL, SPR.but({"/run/tdx-qgs/qgs.socket": FOLDER})),
+    ("tdx.quotes", FAIL, SPR.but({"/run/tdx-qgs/qgs.socket": Link("gone")})),
     ("tdx.quotes", PASS, SPR.but({"/proc/77/comm": "qgs"}, without=("/run/tdx-qgs",))),
     ("tdx.quotes", UNKNOWN, SPR.but(without=("/run/tdx-qgs", "/proc"))),
     ("tdx.collateral", FAIL, SPR.but({QCNL: '{"pccs_url": "http://pccs.example.org/"}'})),
     ("tdx.collateral", FAIL, SPR.but({QCNL: '// "pccs_url": "https://pccs.example.org/"'})),
+    ("tdx.collateral", FAIL, SPR.but({QCNL: f'{{{HTTP}, /* "pccs_url": "https://pccs.example.org/" */ "a": 1}}'})),
+    ("tdx.collateral", FAIL, SPR.but({QCNL: f'{{{HTTP}, // "pccs_url": "https://pccs.example.org/"\n"a": 1}}'})),
+    ("tdx.collateral", FAIL, SPR.but({QCNL: f'{{"a": "\\"pccs_url\\": \\"https://x/\\"", {HTTP}}}'})),
+    ("tdx.collateral", FAIL, SPR.but({QCNL: f"{{{HTTP}, {HTTPS}}}"})),
+    ("tdx.collateral", FAIL, SPR.but({QCNL: f'{{{HTTPS}, "use_secure_cert": false}}'})),
+    ("tdx.collateral", FAIL, SPR.but({QCNL: f'{{{HTTPS}, "use_secure_cert": "TRUE"}}'})),
+    ("tdx.collateral", FAIL, SPR.but({QCNL: '{"b": {"pccs_url": "https://pccs.example.org/"}}'})),
+    ("tdx.collateral", FAIL, SPR.but({QCNL: '["pccs_url"]'})),
+    ("tdx.collateral", FAIL, SPR.but({QCNL: "[" * 100_000})),
+    ("tdx.collateral", PASS, SPR.but({QCNL: f"{{/* a PCCS\nof ours */ {HTTPS} // https\n}}"})),
     ("tdx.collateral", FAIL, SPR.but({"/etc/hostname": "h"}, without=(QCNL,))),
     ("tdx.collateral", UNKNOWN, SPR.but({QCNL: b"\xff"})),
     ("tdx.capacity", FAIL, SPR.but({"/sys/fs/cgroup/misc.capacity": "sev 9"})),
@@ -129,6 +154,8 @@ CASES = [
     ("snp.kvm", FAIL, EPYC.but(without=("/sys/module/kvm_amd",))),
     ("snp.kvm", UNKNOWN, EPYC.but({"/sys/module/kvm_amd/parameters/sev_es": "?"})),
     ("snp.device", FAIL, EPYC.but(without=("/dev/sev",))),
+    ("snp.device", FAIL, EPYC.but({"/dev/sev": FOLDER})),
+    ("snp.device", FAIL, EPYC.but({"/dev/sev": Link("gone")})),
     ("snp.device", UNKNOWN, EPYC.but(without=("/dev",))),
     ("snp.firmware", FAIL, EPYC.but(snp=snp_status(minor=50))),
     ("snp.firmware", UNKNOWN, EPYC.but(snp=snp_status()[:-1])),
@@ -160,6 +187,13 @@ CASES = [
             {"/proc/driver/nvidia/version": "NVRM version: NVIDIA UNIX Open Kernel Module for x86_64  535.1.2  x"}
         ),
     ),
+    ("gpu.driver", FAIL, H100.but({DRIVER: open_module("550.54.14")})),
+    ("gpu.driver", PASS, H100.but({DRIVER: open_module("550.54.15")})),
+    ("gpu.driver", FAIL, H100.but({**hosts.gpu("0000:45:00.0", "2901", "nvidia"), DRIVER: open_module("550.54.15")})),
+    ("gpu.driver", PASS, H100.but({**hosts.gpu("0000:45:00.0", "2901", "nvidia"), DRIVER: open_module("575.57.08")})),
+    ("gpu.driver", FAIL, H100.but({**hosts.gpu("0000:46:00.0", "3182", "nvidia"), DRIVER: open_module("580.65.06")})),
+    ("gpu.driver", UNKNOWN, H100.but({**hosts.gpu("0000:46:00.0", "1b80", "nvidia")})),
+    ("gpu.driver", UNKNOWN, H100.but({DRIVER: open_module("580.65")})),
     ("gpu.driver", UNKNOWN, H100.but({"/proc/driver/nvidia/version": "NVRM version: newest"})),
     (
         "gpu.mode",
@@ -180,6 +214,8 @@ CASES = [
     ("worker.swap", UNKNOWN, EPYC.but({"/proc/swaps": "nothing"})),
     ("worker.swap", UNKNOWN, EPYC.but({"/proc/swaps": ""})),
     ("worker.cores", FAIL, EPYC.but({"/proc/sys/kernel/core_pattern": "|/usr/share/apport/apport %p"})),
+    ("worker.cores", FAIL, EPYC.but({"/proc/sys/kernel/core_pattern": "@/run/systemd/coredump.socket"})),
+    ("worker.cores", FAIL, EPYC.but({"/proc/sys/kernel/core_pattern": "@@/run/systemd/coredump.socket"})),
     ("worker.cores", PASS, EPYC.but({"/proc/sys/kernel/core_pattern": "|/bin/false"})),
     ("worker.landlock", FAIL, EPYC.but(landlock=5)),
     ("worker.landlock", FAIL, EPYC.but(landlock=0)),

@@ -1,4 +1,6 @@
 import os
+import socket
+import stat
 from pathlib import Path
 
 import hosts
@@ -94,6 +96,24 @@ def test_whether_something_is_there_is_three_answers(root):
     assert Host(root).there("/dev/kvm") is True
     assert Host(root).there("/dev/sev") is False
     assert Host(root).there("/sys/sev") is None
+
+
+def test_a_node_is_of_its_kind_wherever_a_link_leads(root):
+    (root / "dev").mkdir()
+    (root / "dev" / "kvm").symlink_to("nowhere")
+    (root / "dev" / "sev").touch()
+    assert Host().node("/dev/null", stat.S_IFCHR) is True
+    assert Host().node("/dev/null", stat.S_IFSOCK) is False
+    for name in ("kvm", "sev", "none"):
+        assert Host(root).node(f"/dev/{name}", stat.S_IFCHR) is False
+    assert Host(root).node("/dev", stat.S_IFCHR) is False
+    assert Host(root).node("/sys/sev", stat.S_IFCHR) is None
+    with socket.socket(socket.AF_UNIX) as listening:
+        place = os.open(root / "dev", os.O_RDONLY)
+        listening.bind(f"/proc/self/fd/{place}/qgs")
+        os.close(place)
+        (root / "link").symlink_to("/dev/qgs")
+        assert Host(root).node("/link", stat.S_IFSOCK) is True
 
 
 def test_a_folder_with_too_many_names_is_not_listed(root, monkeypatch):

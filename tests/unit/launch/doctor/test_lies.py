@@ -90,7 +90,7 @@ FREE_TEXT = ("/sys/class/dmi/", "/proc/sys/kernel/core_pattern")
 def test_what_reads_a_wrecked_file_does_not_pass(machine, name, tmp_path):
     root, how = tmp_path / "host", WRECKS[name]
     machine.written(root)
-    host = Watched(root, machine.answers)
+    host = Watched(root, machine.answers, hosts.kind)
     reading = readers(host)
     for path in files_of(machine):
         place = root / path.lstrip("/")
@@ -171,7 +171,7 @@ def test_whatever_is_wrecked_nothing_breaks_and_nothing_passes_by_it(machine, wr
                 except (NotADirectoryError, FileExistsError):
                     continue  # something above it was wrecked already
                 wrecked.add(path)
-        host = Watched(root, machine.answers)
+        host = Watched(root, machine.answers, hosts.kind)
         for check in CHECKS:
             host.read.clear()
             finding = check.look(host)
