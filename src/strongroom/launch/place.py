@@ -6,6 +6,7 @@ Knows: paths, sockets, addresses of devices. Does not know: QEMU's or libvirt's 
 from __future__ import annotations
 
 import base64
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -18,6 +19,8 @@ from strongroom.records.digest import Digest
 from strongroom.records.launch import LaunchSpec, PinnedFile
 
 DISKS = ("disk", "verity-disk")
+PCI_ADDRESS = re.compile(r"(?:[0-9a-f]{4}:)?[0-9a-f]{2}:[01][0-9a-f]\.[0-7]", re.ASCII)
+"""As `lspci` and sysfs write it, with or without the domain."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,8 +83,17 @@ def check_place(spec: LaunchSpec, place: Place) -> None:
         raise UsageError(f"the specification has {wanted[0]} disks and {wanted[1]} GPUs, the host gives others")
     if boots_from_disk(spec) != (place.boot_disk is not None):
         raise UsageError("a unified kernel image is booted from a disk of its own, a kernel from none")
+    for address in place.gpus:
+        full_address(address)
     if any(device.kind == "vsock" for device in spec.devices) and place.vsock_cid is None:
         raise UsageError("the specification has a vsock, and the host gives no CID")
+
+
+def full_address(address: str) -> str:
+    """A PCI address with its domain, as sysfs names devices. Raises `UsageError` for what is none."""
+    if not PCI_ADDRESS.fullmatch(address):
+        raise UsageError(f"{address[:32]!r} is no PCI address", remedy="Give it as `lspci -D` does: 0000:45:00.0.")
+    return address if address.count(":") == 2 else f"0000:{address}"  # noqa: PLR2004 (domain, bus, slot)
 
 
 def boots_from_disk(spec: LaunchSpec) -> bool:

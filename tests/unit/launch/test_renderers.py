@@ -5,7 +5,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
-from launching import NITRO, SNP, SPECS, TDX, TPM, place_for
+from launching import NITRO, SNP, SPECS, TDX, TDX_GPU, TPM, place_for
 
 from strongroom.errors import UsageError
 from strongroom.launch.libvirt import domain
@@ -69,6 +69,31 @@ def test_a_host_that_does_not_fit_is_refused(spec, change):
     for render in (arguments, domain):
         with pytest.raises(UsageError):
             render(spec, place)
+
+
+@pytest.mark.parametrize(
+    "address",
+    [
+        "0000:41:00.0,rombar=1",
+        "41:00",
+        "/dev/../41:00.0",
+        "0000:41:20.0",
+        "0000:41:00.8",
+        "0000:4A:00.0",
+        "",
+        "0000:41:00.0\n",
+    ],
+)
+def test_what_is_no_address_of_a_gpu_is_refused(address):
+    for render in (arguments, domain):
+        with pytest.raises(UsageError, match="no PCI address"):
+            render(TDX_GPU, replace(place_for(TDX_GPU), gpus=(address,)))
+
+
+def test_an_address_may_leave_its_domain_out():
+    place = replace(place_for(TDX_GPU), gpus=("41:00.0",))
+    assert 'domain="0x0000" bus="0x41" slot="0x00"' in domain(TDX_GPU, place)
+    assert any(word.startswith("vfio-pci,host=41:00.0,") for word in arguments(TDX_GPU, place))
 
 
 def test_an_enclave_is_started_by_others():

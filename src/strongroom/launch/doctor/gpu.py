@@ -9,7 +9,7 @@ Not covered: the mode of a GPU that vfio-pci holds: it is in a register that `nv
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable
+from collections.abc import Sequence
 
 from strongroom.launch.doctor import facts
 from strongroom.launch.doctor.finding import Finding, failed, passed, shown, unknown
@@ -56,11 +56,13 @@ def driver(host: Host) -> Finding:
     return _own_driver(host, {gpu.device for gpu in found})
 
 
-def held(host: Host, addresses: Iterable[str]) -> Finding:
+def held(host: Host, addresses: Sequence[str]) -> Finding:
     """The GPUs at these addresses (each with its domain) are held for guests, whoever holds others: what a launch needs."""
     found = facts.nvidia_gpus(host)
     if found is None:
         return unknown("the PCI bus cannot be read", "Mount sysfs, or look as root.")
+    if not addresses:
+        return failed("no GPU is given", "Name each by its PCI address (--gpu).")
     by = {gpu.address: gpu.driver for gpu in found}
     for address in addresses:
         if by.get(address) != VFIO:

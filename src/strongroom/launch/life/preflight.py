@@ -1,29 +1,40 @@
 """What of a host must pass before a machine of one kind is started on it.
 
 Knows: which of doctor's checks a launch needs. Does not know: how they are made (`launch.doctor`). A host speaks for itself here: a
-launch that goes on proves nothing by it, and one that stops saves an honest operator's time.
+launch that goes on proves nothing by it, and one that stops saves an honest operator's time. Not covered: the mode of a GPU that a
+guest is given, which its holder (vfio-pci) cannot tell: the GPU's own evidence says it, to whoever verifies.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import replace
 from typing import Any, Literal
 
 from strongroom.errors import HostNotReady
 from strongroom.launch.doctor import CHECKS, Check, Finding, Host, Status
-from strongroom.launch.place import Place
+from strongroom.launch.doctor.gpu import held
+from strongroom.launch.place import Place, full_address
 from strongroom.records.launch import LaunchSpec
 
 ALWAYS = frozenset({"host.capacity.memory"})
 KVM = "host.platform.kvm"
+GPU_DRIVER = "host.gpu.driver"
+GPUS = frozenset({"host.platform.iommu", "host.gpu.device", GPU_DRIVER})
 CONFIDENTIAL = frozenset({"tdx", "snp"})
 
 
 def needed(spec: LaunchSpec, place: Place) -> tuple[Check, ...]:
     """The checks that this launch needs on this host."""
-    purposes = ({spec.tee} & CONFIDENTIAL) | ({"gpu"} if spec.gpus else set())
-    names = ALWAYS | ({KVM} if place.accelerator == "kvm" else set())
-    return tuple(check for check in CHECKS if check.id in names or check.purposes & purposes)
+    purposes = {spec.tee} & CONFIDENTIAL
+    names = ALWAYS | ({KVM} if place.accelerator == "kvm" else frozenset()) | (GPUS if spec.gpus else frozenset())
+    found = (check for check in CHECKS if check.id in names or check.purposes & purposes)
+    return tuple(_of_guests(check, place) if check.id == GPU_DRIVER else check for check in found)
+
+
+def _of_guests(check: Check, place: Place) -> Check:
+    """A host may also use a GPU itself, with NVIDIA's driver; one that a guest is given must be held for it."""
+    return replace(check, look=lambda host: held(host, tuple(map(full_address, place.gpus))))
 
 
 def preflight(spec: LaunchSpec, place: Place, host: Host) -> tuple[tuple[Check, Finding], ...]:

@@ -22,8 +22,9 @@ from strongroom.crypto.signatures import (
     public_to_der,
     sign_envelope,
 )
-from strongroom.errors import FileUnreadable, MalformedRecord, SignatureInvalid, WipeInvalid
+from strongroom.errors import FileUnreadable, MalformedRecord, SignatureInvalid, UsageError, WipeInvalid
 from strongroom.launch.life.files import MOST_OVERWRITTEN, can_be_overwritten, destroy, digest_file, sync_folder
+from strongroom.launch.place import full_address
 from strongroom.records import codec
 from strongroom.records.digest import Digest
 from strongroom.records.launched import Wiped, WipeDocument, WipeReceipt
@@ -145,10 +146,11 @@ def gpus(progress: Progress, addresses: Iterable[str], devices: Path = DEVICES) 
     """Reset each GPU, so that nothing of the guest stays in its memory; what could not be reset is said."""
     for address in addresses:
         try:
-            (devices / address / "reset").write_text("1", "ascii")
+            (devices / full_address(address) / "reset").write_text("1", "ascii")
             step = Wiped(GPU, address, "reset", None, None, "")
-        except OSError as error:
-            step = Wiped(GPU, address, "not reset", None, None, str(error.strerror))
+        except (OSError, UsageError) as error:
+            said = error.message if isinstance(error, UsageError) else str(error.strerror)
+            step = Wiped(GPU, address, "not reset", None, None, said)
         progress.note(step)
 
 

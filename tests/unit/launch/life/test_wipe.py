@@ -219,3 +219,11 @@ def test_gpus_are_reset_or_said_not_to_be(tmp_path):
         ("0000:42:00.0", "not reset"),
     ]
     assert (tmp_path / "devices" / "0000:41:00.0" / "reset").read_text() == "1"
+
+
+def test_nothing_is_written_at_what_is_no_address_of_a_gpu(tmp_path):
+    (tmp_path / "devices" / "0000:41:00.0").mkdir(parents=True)
+    progress = Progress(tmp_path, 5)
+    wipe.gpus(progress, (str(tmp_path), "../..", "41:00.0"), devices=tmp_path / "devices" / "0000:41:00.0" / "..")
+    assert [step.how for step in progress.done.values()] == ["not reset", "not reset", "reset"]
+    assert not list(tmp_path.glob("reset"))
