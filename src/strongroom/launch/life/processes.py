@@ -6,7 +6,6 @@ only through a descriptor that was opened before it was looked at, so that a num
 
 from __future__ import annotations
 
-import contextlib
 import os
 import select
 import signal
@@ -41,7 +40,7 @@ def alive(process: ProcessId) -> bool:
 
 
 def with_word(program: str, word: str) -> tuple[ProcessId, ...]:
-    """Processes of `program` that were started with `word` among their arguments, whoever started them."""
+    """Processes of `program` with `word` among their arguments that run as this account; a stranger may call itself anything."""
     found = []
     for folder in PROC.iterdir():
         if not folder.name.isdecimal():
@@ -51,10 +50,19 @@ def with_word(program: str, word: str) -> tuple[ProcessId, ...]:
                 words = file.read(MOST_WORDS).split(b"\0")
         except OSError:
             continue
-        if words[0].rpartition(b"/")[2] == program.encode() and os.fsencode(word) in words[1:]:
+        if words[0].rpartition(b"/")[2] == program.encode() and os.fsencode(word) in words[1:] and _ours(folder):
             process = identify(int(folder.name))
             found += [process] if process is not None else []
     return tuple(found)
+
+
+def _ours(folder: Path) -> bool:
+    """By its effective user; the folder's own owner is root for a process that may not be dumped (proc(5))."""
+    try:
+        lines = (folder / "status").read_bytes().splitlines()
+    except OSError:
+        return False
+    return any(line.split()[2] == str(os.geteuid()).encode() for line in lines if line.startswith(b"Uid:"))
 
 
 def run(words: list[str]) -> str:
@@ -82,7 +90,10 @@ def run(words: list[str]) -> str:
 
 
 def end(process: ProcessId, *, seconds: float, first: int = signal.SIGTERM) -> bool:
-    """Signal it, wait, and kill it where it stays; whether it has ended, by this or before. A killed process may yet stay in the kernel."""
+    """Signal it, wait, and kill it where it stays; whether it has ended, by this or before. A killed process may yet stay in the kernel.
+
+    Raises `HypervisorUnavailable` where we may not.
+    """
     descriptor = _opened(process)
     if descriptor is None:
         return True
@@ -90,13 +101,21 @@ def end(process: ProcessId, *, seconds: float, first: int = signal.SIGTERM) -> b
         if not alive(process):
             return True
         for number in (first, signal.SIGKILL):
-            with contextlib.suppress(ProcessLookupError):
-                signal.pidfd_send_signal(descriptor, number)
+            _signal(descriptor, number)
             if _ended(descriptor, seconds):
                 return True
         return False
     finally:
         os.close(descriptor)
+
+
+def _signal(descriptor: int, number: int) -> None:
+    try:
+        signal.pidfd_send_signal(descriptor, number)
+    except ProcessLookupError:
+        pass  # it has ended
+    except PermissionError:
+        raise HypervisorUnavailable("the machine runs as another account, which may not be ended from here") from None
 
 
 def wait(process: ProcessId, seconds: float) -> bool:

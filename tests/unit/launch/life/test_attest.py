@@ -1,6 +1,11 @@
 """Evidence of a launched machine, judged by the real appraisal: a worker on a fake chip stands for the machine."""
 
+import contextlib
 import json
+import socket
+import threading
+import time
+from contextlib import contextmanager
 from dataclasses import replace
 
 import pytest
@@ -119,6 +124,46 @@ def test_who_does_not_answer_proves_nothing(made, expected):
     with pytest.raises(ServiceUnavailable):
         asked.prove(SPEC, expected)
     assert asked.refused() == {"proof": None, "inputs": []}
+
+
+@contextmanager
+def sending(head, piece, seconds):
+    """Somebody who answers each connection with `head`, and then sends a piece again and again until we hang up; how many."""
+    sent = []
+
+    def serve():
+        connection, _ = listening.accept()
+        with contextlib.suppress(OSError), connection:
+            connection.settimeout(10)
+            connection.recv(65536)
+            connection.sendall(head)
+            while len(sent) < 20_000:
+                connection.sendall(piece)
+                sent.append(len(piece))
+                time.sleep(seconds)
+
+    with socket.create_server(("127.0.0.1", 0)) as listening:
+        thread = threading.Thread(target=serve, daemon=True)
+        thread.start()
+        yield f"http://127.0.0.1:{listening.getsockname()[1]}", sent
+        thread.join(30)
+        assert not thread.is_alive()
+
+
+def test_of_an_answer_without_an_end_the_head_is_read_alone(made):
+    with sending(b"HTTP/1.1 200 OK\r\n\r\n", bytes(1 << 16), 0) as (url, sent):
+        attest(made, url).knock()
+    assert sum(sent) < 100 << 20, "what nobody reads is not sent: buffers are full"
+
+
+def test_a_head_that_never_ends_is_no_answer(made, monkeypatch):
+    monkeypatch.setattr("strongroom.launch.life.attest.KNOCK_SECONDS", 0.5)
+    with (
+        sending(b"HTTP/1.1 200 OK\r\n", b"x: y\r\n", 0.05) as (url, sent),
+        pytest.raises(ServiceUnavailable, match="TimeoutError"),
+    ):
+        attest(made, url).knock()
+    assert len(sent) < 1000
 
 
 def test_a_launch_that_could_never_be_judged_is_not_started(made, machine, expected):

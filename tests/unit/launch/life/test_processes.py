@@ -111,6 +111,26 @@ def test_a_process_is_found_by_a_whole_word_of_its_arguments():
         assert processes.with_word("another", "a-word-of-ours/qemu.pid") == ()
 
 
+def test_a_strangers_process_is_none_of_ours_whatever_it_calls_itself(monkeypatch):
+    program = os.path.basename(sys.executable)  # noqa: PTH119 (the name as it was called)
+    with sleeping("a-word-of-ours/qemu.pid"):
+        monkeypatch.setattr(os, "geteuid", lambda: os.getuid() + 1)
+        assert processes.with_word(program, "a-word-of-ours/qemu.pid") == ()
+
+
+def test_a_process_that_we_may_not_end_is_said_to_be_one(monkeypatch):
+    def forbidden(descriptor, number):
+        raise PermissionError(descriptor, number)
+
+    with sleeping() as process:
+        found = processes.identify(process.pid)
+        with monkeypatch.context() as patched:
+            patched.setattr(signal, "pidfd_send_signal", forbidden)
+            with pytest.raises(HypervisorUnavailable, match="another account"):
+                processes.end(found, seconds=1)
+        assert processes.alive(found)
+
+
 @contextmanager
 def answering(path, *answers, read=True):
     """A monitor that greets with its first answer and gives one more for each line."""
