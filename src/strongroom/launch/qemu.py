@@ -95,14 +95,15 @@ def _boot(spec: LaunchSpec, place: Place) -> Iterable[str]:
 
 def _devices(spec: LaunchSpec, place: Place) -> Iterable[str]:
     extra, disks = _hardened(spec), iter(place.disks)
+    ports = "".join(f",hostfwd=tcp:127.0.0.1:{host}-:{guest}" for host, guest in place.ports.items())
     for number, device in enumerate(spec.devices):
         if device.kind in DISKS:
             mode = ",readonly=on" if device.kind == "verity-disk" else ""
             yield from ("-drive", f"if=none,id=disk{number},format=raw{mode},file={_value(next(disks))}")
             yield from ("-device", f"virtio-blk-pci,drive=disk{number}{extra}")
         elif device.kind == "network":
-            ports = "".join(f",hostfwd=tcp:127.0.0.1:{host}-:{guest}" for host, guest in place.ports.items())
             yield from ("-netdev", f"user,id=net{number}{ports}")
+            ports = ""  # a port of the host leads to one network
             yield from ("-device", f"virtio-net-pci,netdev=net{number},romfile={extra}")
         elif device.kind == "vsock":
             yield from ("-device", f"vhost-vsock-pci,guest-cid={place.vsock_cid}{extra}")

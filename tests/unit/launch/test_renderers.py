@@ -101,6 +101,13 @@ def test_an_enclave_is_started_by_others():
         arguments(NITRO, place_for(TDX))
 
 
+def test_a_port_leads_to_the_first_network_alone():
+    network = next(device for device in TPM.devices if device.kind == "network")
+    spec = replace(TPM, devices=(*TPM.devices, network))
+    networks = [word for word in arguments(spec, place_for(spec)) if word.startswith("user,")]
+    assert ["hostfwd=tcp:127.0.0.1:8443-:443" in word for word in networks] == [True, False]
+
+
 def test_many_disks_have_many_names():
     disk = next(device for device in TPM.devices if device.kind == "disk")
     spec = replace(TPM, devices=(disk,) * 60)

@@ -15,6 +15,8 @@ SECTOR = 512
 ROOT_ENTRIES = 512
 LEAST_CLUSTERS, MOST_CLUSTERS = 4085, 65524
 """Between these a file system is FAT16, by its number of clusters alone."""
+SPARE = 16
+"""Clusters that stay free."""
 END = 0xFFFF
 FOLDERS = 2
 DIRECTORY, ARCHIVE = 0x10, 0x20
@@ -25,12 +27,12 @@ LARGEST = 64
 
 def boot_disk(image: bytes) -> Iterator[bytes | memoryview]:
     """The disk, piece by piece. Raises `UsageError` for an image that is too large."""
-    each = next((size for size in (4, 8, 16, 32, LARGEST) if _clusters(image, size) < MOST_CLUSTERS), None)
+    each = next((size for size in (4, 8, 16, 32, LARGEST) if _clusters(image, size) + SPARE <= MOST_CLUSTERS), None)
     if each is None:
         raise UsageError("an image of 2 GiB or more does not fit on a boot disk")
     cluster = each * SECTOR
     used = _clusters(image, each)
-    clusters = max(used, LEAST_CLUSTERS) + 16
+    clusters = max(used, LEAST_CLUSTERS) + SPARE
     table_sectors = -(-(clusters + FOLDERS) * 2 // SECTOR)
     yield _boot_sector(each, clusters, table_sectors)
     yield _table(used, table_sectors) * 2

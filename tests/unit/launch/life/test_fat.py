@@ -59,6 +59,33 @@ def test_the_image_is_where_firmware_looks(size):
     assert disk == disk_of(image)
 
 
+class Sized(bytes):
+    """An image by its size alone."""
+
+    def __new__(cls, size):
+        made = super().__new__(cls)
+        made.size = size
+        return made
+
+    def __len__(self):
+        return self.size
+
+
+@pytest.mark.parametrize("each", [4, 8, 16, 32, 64])
+@pytest.mark.parametrize("spare", range(-1, 19))
+def test_a_disk_at_the_end_of_a_size_of_clusters_is_fat16_all_the_same(each, spare):
+    size = (fat.MOST_CLUSTERS - fat.FOLDERS - spare) * each * 512
+    try:
+        sector = next(fat.boot_disk(Sized(size)))
+    except UsageError:
+        assert each == fat.LARGEST
+        assert spare < 16, "there was room"
+        return
+    (tables,), (sectors,) = struct.unpack_from("<H", sector, 22), struct.unpack_from("<I", sector, 32)
+    clusters = (sectors - 1 - 2 * tables - 32) // sector[13]
+    assert size // 512 // sector[13] + fat.FOLDERS <= clusters <= fat.MOST_CLUSTERS
+
+
 def test_an_image_beyond_fat16_is_refused():
     class Huge(bytes):
         def __len__(self):
