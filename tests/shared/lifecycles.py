@@ -43,6 +43,8 @@ class Double:
     said: list[str] = field(default_factory=list)
     refuses: StrongroomError | None = None
     stops_by_itself: bool = False
+    falls_out: StrongroomError | None = None
+    """Raised once the machine runs: its driver cannot say that it does."""
 
     def check(self, spec: LaunchSpec, place: Place) -> None:
         self.said.append(f"check {spec.name} {place.state.name}")
@@ -58,6 +60,8 @@ class Double:
         self.started += 1
         if not self.stops_by_itself:
             self._machine(place).write_text(spec.name)
+        if self.falls_out is not None:
+            raise self.falls_out
         return Running(self.name, (), str(self._machine(place)))
 
     def find(self, spec: LaunchSpec, place: Place) -> Running | None:

@@ -16,8 +16,23 @@ from strongroom.cli.launch_screen import Lines, Screen
 from strongroom.cli.measure import load_spec
 from strongroom.cli.output import F
 from strongroom.cli.remote import broker_client, digest, signed_options
-from strongroom.crypto.signatures import SigningKey, fingerprint, generate_p256, private_from_pem, private_to_pem
-from strongroom.errors import LeaseEnded, NotAuthorised, NotPermitted, ReleaseRefused, StrongroomError, UsageError
+from strongroom.crypto.signatures import (
+    SigningKey,
+    fingerprint,
+    generate_p256,
+    private_from_pem,
+    private_to_pem,
+    public_from_der,
+)
+from strongroom.errors import (
+    FileUnreadable,
+    LeaseEnded,
+    NotAuthorised,
+    NotPermitted,
+    ReleaseRefused,
+    StrongroomError,
+    UsageError,
+)
 from strongroom.records import codec
 from strongroom.records.launched import State, WipeDocument, WipeReceipt
 
@@ -200,11 +215,11 @@ def down(path: Path, state: Path | None, key: Path | None, *, as_json: bool, **g
     """End the keys of SPEC's machine, then the machine, then wipe what it leaves; write a signed receipt."""
     spec = load_spec(path)
     folder = state or _folders() / spec.name
-    with _launcher(spec, path, folder, key, given, as_json=as_json, make_key=folder.exists()) as launcher:
+    with _launcher(spec, path, folder, key, given, as_json=as_json, make_key=_seen(folder)) as launcher:
         document = launcher.down()
         newest = max(folder.glob("wipe-*.json"))
     receipt = codec.decode(WipeReceipt, document.receipt.payload)
-    signer = fingerprint(launcher.key.public_key())
+    signer = fingerprint(public_from_der(document.launcher))  # who signed: of an earlier wipe perhaps with another key
     if as_json:
         click.echo(json.dumps({"receipt": str(newest), "launcher": signer, "steps": len(receipt.steps)}))
         return
@@ -318,14 +333,22 @@ def _launcher(
             screen.end()
 
 
+def _seen(path: Path) -> bool:
+    """Whether it is there for us; what may not be looked at is said by who opens it."""
+    return os.path.exists(path)  # noqa: PTH110 (Path.exists raises where a folder on the way is another's)
+
+
 def _key(folder: Path, path: Path | None, *, make: bool) -> SigningKey:
     """The launcher's key: the one that was named, or the folder's own, made where there is none."""
     own = folder / KEY
-    if path is not None or own.exists():
+    if path is not None or _seen(own):
         return private_from_pem(output.read_file(path or own))
     made = generate_p256()
     if make:
-        folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+        try:
+            folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+        except OSError as error:
+            raise FileUnreadable(f"{folder}: {error.strerror}") from None
         output.write_file(own, private_to_pem(made), mode=0o600)
     return made
 

@@ -162,6 +162,27 @@ def test_a_launchers_own_key_signs(strongroom, stage):
     assert not (stage.folder / "home" / "strongroom" / "launches" / "worker" / "launcher.pem").exists()
 
 
+def test_a_wipe_that_was_done_says_whose_key_signed_it_then(strongroom, stage):  # noqa: ARG001 (the files are there)
+    strongroom(*UP)
+    first, again = (
+        json.loads(strongroom("launch", "down", "worker.toml", "--json", *key).out.splitlines()[-1])["launcher"]
+        for key in ((), ("--key", strongroom("keys", "new", "another.pem") and "another.pem"))
+    )
+    assert first == again
+
+
+@pytest.mark.parametrize("option", [("--drain-seconds", "inf"), ("--drain-seconds", "nan"), ("--wait", "inf")])
+def test_nobody_is_waited_for_for_ever(strongroom, stage, option):
+    ran = strongroom(*UP, *option, "--json")
+    assert (ran.code, ran.error) == (2, "usage")
+    assert not list((stage.folder / "home").glob("**/journal.jsonl"))
+
+
+def test_a_folder_that_cannot_be_made_is_said(strongroom, stage):  # noqa: ARG001 (the files are there)
+    ran = strongroom(*UP, "--state", "/proc/nope/state", "--json")
+    assert (ran.code, ran.error) == (3, "file.unreadable")
+
+
 def test_a_running_machine_is_asked_anew_where_it_was_said_to_answer(strongroom, stage, monkeypatch):
     from strongroom.cli import launch
 

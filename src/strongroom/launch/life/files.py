@@ -61,12 +61,23 @@ def _write(descriptor: int, piece: bytes | memoryview) -> None:
 
 
 def sync_folder(folder: Path) -> None:
-    """Make names in `folder` durable."""
-    descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    """Make names in `folder` durable. Raises `FileUnreadable`."""
     try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
+        descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+        try:
+            os.fsync(descriptor)
+        finally:
+            os.close(descriptor)
+    except OSError as error:
+        raise FileUnreadable(f"{folder}: {error.strerror}") from None
+
+
+def make_folder(folder: Path, *, mode: int = 0o700) -> None:
+    """`folder`, made where there is none. Raises `FileUnreadable`."""
+    try:
+        folder.mkdir(mode=mode, exist_ok=True)
+    except OSError as error:
+        raise FileUnreadable(f"{folder}: {error.strerror}") from None
 
 
 def digest_file(path: Path) -> tuple[int, Digest]:

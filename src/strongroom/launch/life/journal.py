@@ -15,7 +15,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from strongroom.errors import FileUnreadable, LaunchBusy, MalformedJournal, MalformedRecord, UsageError
-from strongroom.launch.life.files import durable, sync_folder
+from strongroom.launch.life.files import durable, make_folder, sync_folder
 from strongroom.launch.life.states import enter, follows
 from strongroom.records import codec
 from strongroom.records.digest import Digest, digest_bytes
@@ -23,6 +23,8 @@ from strongroom.records.launched import Entry, State
 
 NAME, EVIDENCE, LOCK = "journal.jsonl", "evidence", "lock"
 MOST_BYTES = 16 * 1024 * 1024
+FULL_BYTES = MOST_BYTES // 2
+"""From here on nothing new is begun; what was begun can still be ended, many times over."""
 MOST_EVIDENCE = 16 * 1024 * 1024
 
 
@@ -78,6 +80,14 @@ class Journal:
                 return None
         return None
 
+    def require_room(self) -> None:
+        """Whether something new may be begun in this folder. Raises `UsageError` well before the journal is too large to be read."""
+        if self._good > FULL_BYTES:
+            raise UsageError(
+                f"the journal of {self.folder} is full after {len(self.entries)} entries",
+                remedy="Take the machine down, and launch it in another folder (--state).",
+            )
+
     def enter(self, state: State, evidence: bytes, *, time: int, reason: str = "") -> Entry:
         """Enter `state` with its evidence, durably: first the evidence, then the line. `time` in Unix milliseconds."""
         enter(self.state, state)
@@ -85,7 +95,7 @@ class Journal:
         number, previous = (0, None) if before is None else (before.number + 1, before.digest)
         entry = Entry(number, previous, state, time, self.spec, digest_bytes(evidence), reason)
         place = self.folder / EVIDENCE
-        place.mkdir(mode=0o700, exist_ok=True)
+        make_folder(place)
         durable(place / _name(entry), evidence)
         self._append(codec.encode(entry) + b"\n")
         self.entries = (*self.entries, entry)

@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Protocol
 
 from strongroom.crypto.signatures import SigningKey
-from strongroom.errors import LaunchFailed, LaunchGone, ServiceUnavailable, StrongroomError, UsageError
+from strongroom.errors import FileUnreadable, LaunchFailed, LaunchGone, ServiceUnavailable, StrongroomError, UsageError
 from strongroom.launch.doctor import Host, machine
 from strongroom.launch.life import leavings, preflight, staging, wipe
 from strongroom.launch.life.attest import Attest
@@ -32,6 +32,9 @@ from strongroom.records.launched import Entry, Plan, Running, State, Wiped, Wipe
 
 PROVE_SECONDS, DRAIN_SECONDS = 300.0, 20.0
 PAUSE_SECONDS = 0.5
+LONGEST_SECONDS = 86400.0
+OURS = (UsageError, FileUnreadable)
+"""What is wrong on our own side says nothing of a machine that runs."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -90,6 +93,8 @@ class Launcher:
     drain_seconds: float = DRAIN_SECONDS
 
     def __post_init__(self) -> None:
+        if not all(0 <= seconds <= LONGEST_SECONDS for seconds in (self.prove_seconds, self.drain_seconds)):
+            raise UsageError("a machine is waited for between no time and a day", remedy="Give seconds: 0 to 86400.")
         self._staged = staging.staged_place(self.spec, self.place)
         self._expected: Expected | None = None
         self._proved = False
@@ -100,7 +105,8 @@ class Launcher:
         """Bring the machine up to `until`, from wherever an earlier launcher left it.
 
         What ended, failed or was half wiped is wiped first and started anew. Raises whatever a step raises, after it was written
-        down as FAILED with its reason; `LaunchBusy` where another launcher is at work.
+        down as FAILED with its reason (but for what is wrong on our own side while the machine runs); `LaunchBusy` where another
+        launcher is at work.
         """
         if until not in CLIMB:
             raise UsageError(f"a machine is not brought up to {until}")
@@ -109,8 +115,11 @@ class Launcher:
             raise UsageError(
                 "nobody is there to ask the machine", remedy="Give the machine's address, a policy and the broker."
             )
+        self._proved = False
         with self._journal() as journal:
             self._recover(journal)
+            if not reached(journal.state, State.PREFLIGHT):
+                journal.require_room()
             while not reached(journal.state, until):
                 self._step(journal, above(journal.state))
             return self._status(journal)
@@ -126,6 +135,7 @@ class Launcher:
         with self._journal() as journal:
             if journal.state not in RUNNING:
                 raise UsageError(f"nothing runs: this launch is {journal.state}", remedy="Bring it up first.")
+            journal.require_room()
             self._require_machine(journal)
             self._proved = False
             for state in (State.ATTESTED, State.READY):
@@ -160,7 +170,8 @@ class Launcher:
         try:
             self._enter(journal, to, steps[to](journal), began)
         except StrongroomError as error:
-            if journal.state is not None and journal.state is not State.WIPED:
+            ours = journal.state in RUNNING and isinstance(error, OURS)
+            if journal.state is not None and journal.state is not State.WIPED and not ours:
                 document = {
                     "error": error.as_dict(),
                     **(self.attest.refused() if to in RUNNING and self.attest else {}),
@@ -326,6 +337,14 @@ class Launcher:
 
     def _status(self, journal: Journal) -> Status:
         running = self._running(journal) if journal.state in {*RUNNING, State.DRAINING, State.FAILED} else None
+        if (
+            running is None
+            and journal.state in {State.PLANNED, State.DRAINING, State.FAILED}
+            and _plan_of(journal) is not None
+        ):
+            running = self.driver.find(
+                self.spec, self._staged
+            )  # of a start that failed half-way, or that nobody wrote down
         alive = None if running is None else self.driver.alive(running)
         return Status(journal.entries, running, alive)
 

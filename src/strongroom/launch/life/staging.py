@@ -14,7 +14,7 @@ from pathlib import Path
 
 from strongroom.errors import FileUnreadable, ImageChanged, UsageError
 from strongroom.launch.life.fat import boot_disk
-from strongroom.launch.life.files import BLOCK, digest_file, durable, write_parts
+from strongroom.launch.life.files import BLOCK, digest_file, durable, make_folder, write_parts
 from strongroom.launch.place import DISKS, Place, boots_from_disk
 from strongroom.launch.spec import read_pinned
 from strongroom.records.digest import Digest
@@ -28,11 +28,13 @@ PUBLIC, PRIVATE = 0o644, 0o600
 def staged_place(spec: LaunchSpec, place: Place) -> Place:
     """`place` with everything in the launch's own folder, as it will be once it is staged. Disks that the host gives stand in order.
 
-    Raises `UsageError` for a folder whose name a hypervisor would read as options, and for a disk that lies in it.
+    Raises `UsageError` for a folder whose name a hypervisor would read as options or that is no text, and for a disk that lies in it.
     """
     state = Path(os.path.abspath(place.state))  # noqa: PTH100 (links stay: a socket's path must not grow)
-    if {",", "\n", "\r"} & set(str(state)):
-        raise UsageError(f"{str(state)!r} is no name for a machine's folder", remedy="Choose one without commas.")
+    if {",", "\n", "\r"} & set(str(state)) or not _is_text(str(state)):
+        raise UsageError(
+            f"{str(state)!r} is no name for a machine's folder", remedy="Choose one in UTF-8, without commas."
+        )
     for path in place.disks:
         if path.resolve().is_relative_to(state.resolve()):
             raise UsageError(
@@ -56,12 +58,17 @@ def copied_disks(spec: LaunchSpec, state: Path) -> Iterator[tuple[int, Path]]:
     return ((number, state / f"disk-{number}.img") for number, kind in enumerate(kinds) if kind != "verity-disk")
 
 
+def _is_text(path: str) -> bool:
+    """Bytes of a path that are no UTF-8 are surrogates in Python, which no record can hold."""
+    return not any("\ud800" <= letter <= "\udfff" for letter in path)
+
+
 def stage(spec: LaunchSpec, images: Mapping[Digest, bytes], given: Place, staged: Place) -> tuple[StagedFile, ...]:
     """Write everything that is booted; what was there is replaced. Raises `FileUnreadable` or `UsageError`."""
     for path in given.disks:
         if not path.is_file():
             raise FileUnreadable(f"{path}: no such disk", remedy="Give the file of a raw disk with --disk.")
-    (staged.state / IMAGES).mkdir(mode=0o755, exist_ok=True)
+    make_folder(staged.state / IMAGES, mode=0o755)
     for file in spec.files:
         durable(staged.copies[file.digest], images[file.digest], mode=PUBLIC)
     made = [staged.copies[file.digest] for file in spec.files]

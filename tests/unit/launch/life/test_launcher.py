@@ -1,6 +1,7 @@
 """A launch from nothing to its receipt, with a double for the machine: order, failures, and what is picked up again."""
 
 import json
+import os
 from dataclasses import replace
 from pathlib import Path
 
@@ -18,6 +19,7 @@ from strongroom.errors import (
     LaunchBusy,
     LaunchFailed,
     LaunchGone,
+    MalformedEvidence,
     MalformedJournal,
     ServiceUnavailable,
     UsageError,
@@ -246,7 +248,68 @@ def test_a_launcher_that_is_killed_while_it_asks_anew_is_picked_up(stage, monkey
     assert stage.driver.started == 1
 
 
+@pytest.mark.parametrize("at", ["proof", "verdict"])
+@pytest.mark.parametrize("error", [UsageError("another policy"), FileUnreadable("no anchor")], ids=["usage", "file"])
+def test_what_is_wrong_on_our_own_side_makes_no_machine_fail(stage, at, error):
+    stage.launcher().up()
+    stage.asked.errors, stage.asked.no = ([error], None) if at == "proof" else ([], error)
+    with pytest.raises(type(error)):
+        stage.launcher().reattest()
+    assert State.FAILED not in states(stage)
+    stage.asked.no = None
+    assert stage.launcher().reattest().state is State.READY
+    assert stage.driver.started == 1
+
+
+@pytest.mark.parametrize("error", [MalformedEvidence("no quote"), AppraisalRefused("no")], ids=["malformed", "no"])
+def test_what_is_wrong_with_the_machines_answer_is_a_failure(stage, error):
+    stage.launcher().up()
+    stage.asked.errors = [error]
+    with pytest.raises(type(error)):
+        stage.launcher().reattest()
+    assert states(stage)[-1] is State.FAILED
+
+
+def test_a_launcher_that_goes_on_later_asks_anew(stage):
+    launcher = stage.launcher()
+    launcher.up(State.ATTESTED)
+    assert launcher.up().state is State.READY
+    assert stage.asked.proofs == 2, "a proof of an earlier call is no proof of now"
+
+
+def test_a_journal_that_is_full_takes_nothing_new_and_can_be_ended(stage, monkeypatch):
+    stage.launcher().up()
+    monkeypatch.setattr("strongroom.launch.life.journal.FULL_BYTES", (stage.state / NAME).stat().st_size - 1)
+    with pytest.raises(UsageError, match="is full after 5 entries"):
+        stage.launcher().reattest()
+    assert stage.launcher().up().state is State.READY
+    check_wipe(stage.launcher().down(), SIGNER)
+    with pytest.raises(UsageError, match="is full"):
+        stage.launcher().up()
+    assert states(stage) == [*UP, State.DRAINING, State.WIPED]
+
+
 # Failures
+
+
+def test_a_machine_that_runs_though_its_start_failed_is_said_to_run(stage):
+    stage.driver.falls_out = HypervisorUnavailable("the monitor does not answer")
+    with pytest.raises(HypervisorUnavailable):
+        stage.launcher().up()
+    found = stage.launcher().status()
+    assert (found.state, found.alive) == (State.FAILED, True)
+    assert found.running.endpoint == str(stage.state / "machine")
+    stage.launcher().down()
+    found = stage.launcher().status()
+    assert (found.state, found.running, found.alive) == (State.WIPED, None, None)
+
+
+def test_where_nothing_was_started_nobody_looks_for_it(stage, monkeypatch):
+    (stage.folder / "images" / "worker.efi").unlink()
+    with pytest.raises(FileUnreadable):
+        stage.launcher().up()
+    monkeypatch.setattr(type(stage.driver), "find", die)
+    assert stage.launcher().status().alive is None
 
 
 def test_no_quote_is_a_failed_state(stage):
@@ -494,6 +557,27 @@ def test_a_verity_disk_is_opened_where_it_lies(stage):
 def test_a_folder_whose_name_qemu_would_read_as_options_is_refused(stage):
     with pytest.raises(UsageError, match="no name for a machine"):
         stage.launcher(place=stage.place(state=stage.folder / "a,readonly=off"))
+
+
+def test_a_folder_whose_name_is_no_text_is_refused_before_anything_starts(stage):
+    with pytest.raises(UsageError, match="no name for a machine"):
+        stage.launcher(place=stage.place(state=stage.folder / os.fsdecode(b"caf\xe9")))
+
+
+@pytest.mark.parametrize("name", ["evidence", "images"])
+def test_a_file_where_a_folder_belongs_is_said(stage, name):
+    stage.state.mkdir()
+    (stage.state / name).write_text("")
+    with pytest.raises(FileUnreadable, match=name):
+        stage.launcher().up(State.BOOTED)
+    assert stage.driver.started == 0
+
+
+@pytest.mark.parametrize("seconds", [float("inf"), float("nan"), -1.0, 86401.0])
+def test_nobody_waits_for_ever(stage, seconds):
+    for name in ("prove_seconds", "drain_seconds"):
+        with pytest.raises(UsageError, match="waited for"):
+            stage.launcher(**{name: seconds})
 
 
 def test_two_launchers_do_not_work_in_one_folder(stage):

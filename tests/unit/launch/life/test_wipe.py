@@ -4,11 +4,14 @@ import os
 from dataclasses import replace
 
 import pytest
+from launching import TPM, place_for
 from lifecycles import Killed
 
 from strongroom.crypto.signatures import fingerprint, generate_p256
 from strongroom.errors import FileUnreadable, MalformedRecord, SignatureInvalid, WipeInvalid
 from strongroom.launch.life import files, wipe
+from strongroom.launch.life.drivers.qemu import Qemu
+from strongroom.launch.life.files import sync_folder
 from strongroom.launch.life.wipe import Progress, Target, check_wipe, sign
 from strongroom.records import codec
 from strongroom.records.digest import digest_bytes
@@ -208,6 +211,19 @@ def test_every_lease_is_ended_and_a_broker_that_is_away_is_not_waited_for_twice(
     assert asked == ["a", "b", "c"]
     refused = replace(RECEIPT, steps=(step("keys", "refused", "lease"), *STEPS[1:]))
     assert check_wipe(sign(refused, KEY), SIGNER) == refused
+
+
+def test_a_folder_that_is_gone_or_no_folder_is_said(tmp_path):
+    (tmp_path / "file").write_text("")
+    for name in ("gone", "file"):
+        with pytest.raises(FileUnreadable):
+            sync_folder(tmp_path / name)
+
+
+def test_a_chips_folder_that_is_not_empty_is_said(tmp_path):
+    (tmp_path / "tpm" / "folder").mkdir(parents=True)
+    with pytest.raises(FileUnreadable, match="tpm"):
+        Qemu().forget(TPM, replace(place_for(TPM), state=tmp_path))
 
 
 def test_gpus_are_reset_or_said_not_to_be(tmp_path):

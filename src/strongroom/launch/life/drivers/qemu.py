@@ -14,9 +14,10 @@ import signal
 import time
 from pathlib import Path
 
-from strongroom.errors import HostNotReady, HypervisorUnavailable, UsageError
+from strongroom.errors import FileUnreadable, HostNotReady, HypervisorUnavailable, UsageError
 from strongroom.launch.life import processes
 from strongroom.launch.life.drivers import chips
+from strongroom.launch.life.files import make_folder
 from strongroom.launch.life.qmp import Monitor
 from strongroom.launch.place import Place
 from strongroom.launch.qemu import PROGRAM, arguments
@@ -68,7 +69,7 @@ class Qemu:
         return found
 
     def _start_tpm(self, place: Place) -> None:
-        (place.state / "tpm").mkdir(mode=0o700, exist_ok=True)
+        make_folder(place.state / "tpm")
         if self._tpm_config is not None:
             chips.make(place.state / "tpm", self._tpm_config)
         state, control = f"dir={place.state / 'tpm'},mode=0600", f"type=unixio,path={place.tpm}"
@@ -139,8 +140,13 @@ class Qemu:
     def forget(self, spec: LaunchSpec, place: Place) -> None:
         """See `Driver.forget`."""
         del spec
-        with contextlib.suppress(FileNotFoundError):
-            (place.state / "tpm").rmdir()
+        folder = place.state / "tpm"
+        try:
+            folder.rmdir()
+        except FileNotFoundError:
+            pass
+        except OSError as error:
+            raise FileUnreadable(f"{folder}: {error.strerror}") from None
 
 
 def require_version(spec: LaunchSpec, said: str) -> None:
