@@ -568,7 +568,7 @@ def test_a_folder_whose_name_is_no_text_is_refused_before_anything_starts(stage)
 def test_a_file_where_a_folder_belongs_is_said(stage, name):
     stage.state.mkdir()
     (stage.state / name).write_text("")
-    with pytest.raises(FileUnreadable, match=name):
+    with pytest.raises(UsageError, match=name):
         stage.launcher().up(State.BOOTED)
     assert stage.driver.started == 0
 
