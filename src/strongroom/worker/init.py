@@ -58,7 +58,11 @@ PROVING = (
     "/dev/sev-guest",
     "/sys/kernel/config/tsm/report",
 )
-"""What a worker proves its place with: its group may use what of these is there."""
+"""What a worker proves its place with: its group may use what of these is there.
+
+The image's own kernel (Debian 6.1) and modules bring the TPM's alone. Of a newer kernel more is needed than these: modules, and for TDX
+rights to extend its registers, and to make a folder below configfs for each report.
+"""
 
 
 def main() -> None:
