@@ -20,7 +20,7 @@ DECIDED = frozenset({RELEASE, RENEWAL})
 KEYSET, STATEMENT, EVIDENCE, TOKEN, CHAIN, POLICIES = range(6)
 """Where each digest stands in the leaf of a decision; policies and then grants follow."""
 
-_DETAIL = re.compile(r"level=([a-z]+) lease_seconds=([1-9][0-9]{0,9})(?: uses=[0-9/,b-]{1,200})?")
+_DETAIL = re.compile(r"level=([a-z]+) lease_seconds=([1-9][0-9]{0,9})(?: uses=[0-9/,b-]{1,1024})?")
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,19 +43,19 @@ class Decision:
 
     @property
     def level(self) -> str:
-        return _detail(self.leaf)[0]
+        return granted(self.leaf)[0]
 
     @property
     def expires(self) -> int:
         """When the lease ends, by this decision (Unix seconds)."""
-        return self.leaf.time + _detail(self.leaf)[1]
+        return self.leaf.time + granted(self.leaf)[1]
 
     def differing(self) -> list[str]:
         """Which members of what was kept are not those that the leaf names; none, if it is the decision of this leaf.
 
         Raises `MalformedRecord` for a leaf that is not one of a decision.
         """
-        _detail(self.leaf)
+        granted(self.leaf)
         evidence, digests = self.kept.evidence, self.leaf.digests
         if len(digests) < POLICIES:
             return ["digests"]
@@ -84,8 +84,8 @@ class Decision:
         return bound and times and named and context.policy in self.policies
 
 
-def _detail(leaf: Leaf) -> tuple[str, int]:
-    """Level and seconds of a decision. Raises `MalformedRecord`."""
+def granted(leaf: Leaf) -> tuple[str, int]:
+    """Level and seconds of the lease of a release or a renewal; users read it here too. Raises `MalformedRecord`."""
     found = _DETAIL.fullmatch(leaf.detail)
     if found is None:
         raise MalformedRecord("the leaf of a decision does not say for how long")

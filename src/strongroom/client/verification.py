@@ -5,18 +5,19 @@ Knows: the order of the steps and what each protects from. Does not know: HTTP (
 
 from __future__ import annotations
 
-import re
 from dataclasses import dataclass
 from pathlib import Path
 
 from strongroom.appraisal import appraise, ear, require
 from strongroom.appraisal.explain import reason_for
 from strongroom.appraisal.signed import NOTHING, Known
+from strongroom.audit.decisions import granted
 from strongroom.errors import (
     AppraisalRefused,
     FileUnreadable,
     LeaseEnded,
     LogInvalid,
+    MalformedRecord,
     SimulationNotAccepted,
     UsageError,
 )
@@ -140,7 +141,8 @@ def check_release(
 
 def lease_end(leaf: Leaf) -> int:
     """When the lease of a logged release or renewal ends (Unix seconds). Raises `LogInvalid`."""
-    match = re.fullmatch(r"level=[a-z]+ lease_seconds=([1-9][0-9]{0,5})(?: uses=[0-9/,-]{1,200})?", leaf.detail)
-    if match is None:
-        raise LogInvalid("the logged decision does not say how long its lease lasts")
-    return leaf.time + int(match[1])
+    try:
+        _, seconds = granted(leaf)
+    except MalformedRecord:
+        raise LogInvalid("the logged decision does not say how long its lease lasts") from None
+    return leaf.time + seconds

@@ -7,7 +7,18 @@ from strongroom.errors import LogInvalid
 from strongroom.records.release import Leaf
 
 
-@pytest.mark.parametrize("uses", ["", " uses=3/10", " uses=3/10,-,1/1"])
+@pytest.mark.parametrize(
+    "uses",
+    [
+        "",
+        " uses=3/10",
+        " uses=3/10,-,1/1",
+        " uses=b",
+        " uses=-,3/10b,b",
+        " uses=" + ",".join(["9007199254740990/9007199254740991b"] * 16),
+    ],
+    ids=["none", "one", "three", "per boot", "both", "the most"],
+)
 def test_a_lease_ends_when_its_leaf_says_also_where_uses_are_counted(uses):
     assert lease_end(Leaf("release", 1000, "lease", (), f"level=simulated lease_seconds=300{uses}")) == 1300
 
