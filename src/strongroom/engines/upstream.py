@@ -3,7 +3,7 @@
 Knows: the three operations as paths, which members of a request may pass (a list, as in `llama`), how such a server ends a stream and
 how it says no. A stream without its `[DONE]`, an answer cut short or of a strange form is `EngineUnavailable`, never a clean end.
 With `kind="vllm"` each request carries a `cache_salt`: the trusted side's, or a fresh one, so that no two requests share cached prefixes
-unless somebody in here meant it.
+unless somebody in here meant it. What steers a request and such a server cannot follow is refused, never ignored.
 Does not know: who started the server or confines it (`server`). Total against whatever it sends; one connection for each request.
 Not covered: a server that is alive and never answers; whoever asks sets the time limit.
 """
@@ -118,6 +118,8 @@ class Upstream:
         salted = self._kind == "vllm" and operation not in {"embeddings", counting.OPERATION}
         known = known | _MORE[self._kind] | {"model"} if salted else known | {"model"}
         steered, request = steering.take(request)
+        if steered.adapter is not None or (steered.cache_salt and self._kind != "vllm"):
+            raise _rejected(_SERVERS_OWN, "the engine's server cannot be steered so")
         unknown = sorted(set(request) - known - _IGNORED - {"cache_salt"})
         if unknown:
             raise _rejected(400, f"the member {unknown[0][:_LONGEST_NAME]!r} is not supported")
@@ -236,6 +238,7 @@ def _refusal(status: int, body: bytes) -> EngineUnavailable | RequestRejected:
 
 def _rejected(status: int, message: str) -> RequestRejected:
     kind = "rate_limit_error" if status == 429 else "invalid_request_error"  # noqa: PLR2004  # HTTP
+    kind = "server_error" if status >= _SERVERS_OWN else kind
     reply = {"error": {"code": status, "message": message, "type": kind}}
     return RequestRejected(reply, json.dumps(reply).encode())
 

@@ -64,6 +64,11 @@ class Told:
             raise UsageError("a command without a program", remedy="Write it as for a shell.")
         if self.needs != NOTHING_MORE and not self.command:
             raise UsageError("llama.cpp has what it needs", remedy="Name a server (--engine-command) that needs more.")
+        if self.command and self.kind != "vllm" and self.shared.get("cache_prompt"):
+            raise UsageError(
+                "this server cannot keep prefixes for each tenant apart",
+                remedy="Leave --cache out, or serve with vLLM (--engine-kind vllm), which takes a salt with each request.",
+            )
         if self.resident is not None and not 0 < self.resident <= len(names):
             raise UsageError(f"{self.resident} of {len(names)} models cannot be in memory at once")
 

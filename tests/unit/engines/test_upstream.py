@@ -7,6 +7,7 @@ from contextlib import asynccontextmanager
 import pytest
 
 from strongroom.engines.port import RequestRejected
+from strongroom.engines.steering import Steering
 from strongroom.engines.upstream import MAX_ANSWER, Events, UnsafeUpstream
 from strongroom.errors import ConfinementUnavailable, EngineUnavailable, UsageError
 
@@ -158,6 +159,35 @@ def test_vllm_gets_a_salt_always_and_no_other_server_gets_one(tmp_path):
     assert second
     assert first != second
     assert (third, fourth, fifth) == ("of the tenant", None, None)
+
+
+def test_the_workers_salt_is_vllms_and_a_fresh_one_stands_where_it_says_none(tmp_path):
+    asked: list[bytes] = []
+    for steered in (Steering("of the tenant"), Steering("of the tenant"), Steering(), Steering()):
+        collect(http(b"{}"), tmp_path, steered.put_into(CHAT), asked=asked, kind="vllm")
+    salts = [json.loads(body.split(b"\n", 1)[1])["cache_salt"] for body in asked]
+    assert salts[:2] == ["of the tenant"] * 2
+    assert len(set(salts)) == 3
+    assert all(salts)
+
+
+@pytest.mark.parametrize(
+    ("kind", "steered"),
+    [
+        ("openai", Steering("of the tenant")),
+        ("openai", Steering("", 0)),
+        ("vllm", Steering("", 0)),
+        ("vllm", Steering("of the tenant", 1)),
+    ],
+    ids=["salt", "adapter", "adapter in vllm", "both in vllm"],
+)
+@pytest.mark.parametrize("operation", ["chat.completions", "tokenize"])
+def test_what_a_server_cannot_follow_of_what_the_worker_says_is_refused(tmp_path, kind, steered, operation):
+    asked: list[bytes] = []
+    with pytest.raises(RequestRejected) as rejection:
+        collect(http(b"{}"), tmp_path, steered.put_into(CHAT), operation, asked=asked, kind=kind)
+    assert (rejection.value.status, rejection.value.kind) == (500, "server_error")
+    assert asked == []
 
 
 def test_an_adapter_is_chosen_by_name(tmp_path):

@@ -64,6 +64,15 @@ def test_a_server_in_place_of_the_engine_is_measured_with_its_command():
         Told(models, SHARED, needs=Needs(compiles=True))
 
 
+def test_a_server_keeps_prefixes_for_tenants_apart_only_if_it_takes_a_salt():
+    models, shared = named(["dir:r:t"], "m"), {**SHARED, "cache_prompt": 1}
+    with pytest.raises(UsageError, match="tenant apart"):
+        Told(models, shared, command="run")
+    for fine in (Told(models, shared, command="run", kind="vllm"), Told(models, shared)):
+        assert fine.measured()["cache_prompt"] == 1
+    assert "cache_prompt" not in Told(models, SHARED, command="run").measured()
+
+
 def test_two_models_of_one_name_are_refused():
     with pytest.raises(UsageError, match="one name"):
         Told(named(["a=x", "a=y"], ""), SHARED)

@@ -504,10 +504,18 @@ def test_each_tenant_and_each_of_its_cache_secrets_has_a_cache_of_its_own(door: 
     assert salts[4] == salts[5]
     assert [caller.steering.adapter for caller in callers] == [None, None, None, 0, None, None, None]
     assert [caller.namespace for caller in callers] == [namespace_of(salt) for salt in salts]
-    other = Door(App(), tenants, now=lambda: NOW)
+    other = Door(App(), tenants, cache=True, now=lambda: NOW)
     through(other, bearer(ACME))
     assert inner(other).scopes[0][SCOPE].steering.cache_salt not in salts, "another worker has another secret"
-    assert inner(other).scopes[0][SCOPE].namespace is None, "no cache, no namespace"
+
+
+def test_without_a_cache_nobody_has_a_salt_nor_a_namespace(tenants: Tenants):
+    door = Door(App(), tenants, adapters={"zeta": 0}, now=lambda: NOW)
+    for fields, body in (([bearer(ACME), (CACHE_FIELD, "mine")], None), ([bearer(ZETA)], {CACHE_MEMBER: "mine"})):
+        assert through(door, *fields, body=body)[0] == 200
+    callers = [scope[SCOPE] for scope in inner(door).scopes]
+    assert [caller.steering for caller in callers] == [Steering("", None), Steering("", 0)]
+    assert [caller.namespace for caller in callers] == [None, None]
 
 
 def test_names_and_secrets_cannot_be_shifted_into_each_other():

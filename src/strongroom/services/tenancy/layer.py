@@ -78,7 +78,10 @@ class Door:
         now: Callable[[], float] = time.time,
         random: Callable[[int], bytes] = secrets.token_bytes,
     ) -> None:
-        """`cache`: the engine keeps prefixes; `adapters`: the place of each tenant's adapter. `now` gives Unix seconds."""
+        """`cache`: the engine keeps prefixes, and who shares them has one salt; without it nobody has one.
+
+        `adapters`: the place of each tenant's adapter. `now` gives Unix seconds.
+        """
         self._app, self._register = app, Register(tenants)
         self._cache, self._adapters, self._now = cache, dict(adapters or {}), now
         self._meters = {tenant.name: Meter(tenant, clock) for tenant in tenants.tenants}
@@ -108,7 +111,7 @@ class Door:
             await _refuse(send, scope["path"], error)
             return
         salt = cache_salt(self._secret, tenant.name, brought.cache_secret)
-        steering = Steering(salt, self._adapters.get(tenant.name))
+        steering = Steering(salt if self._cache else "", self._adapters.get(tenant.name))
         caller = Caller(tenant.name, steering, namespace_of(salt) if self._cache else None, meter.spend)
         try:
             await self._app({**_without_fields(scope), SCOPE: caller}, Replay(body, receive), send)
