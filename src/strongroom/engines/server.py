@@ -17,7 +17,7 @@ import json
 import os
 import socket
 import threading
-from collections.abc import AsyncGenerator, Mapping, Sequence
+from collections.abc import AsyncGenerator, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -184,8 +184,14 @@ class ServerProcess:
         loop.add_reader(self._lifeline, over)
 
     async def _connect(self) -> socket.socket:
-        _, descriptors = await asyncio.to_thread(self._ask, {"connect": True}, [])
+        asking = asyncio.create_task(asyncio.to_thread(self._ask, {"connect": True}, []))
+        try:
+            _, descriptors = await asyncio.shield(asking)
+        except asyncio.CancelledError:
+            asking.add_done_callback(_close_answered)  # the thread goes on, and what it gets is nobody's
+            raise
         if len(descriptors) != 1:
+            _close(descriptors)
             raise EngineUnavailable("the engine's server does not answer")
         made = socket.socket(fileno=descriptors[0])
         made.setblocking(False)
@@ -208,13 +214,27 @@ class ServerProcess:
         if self._child is None:
             raise EngineUnavailable("the engine is not spawned")
         line, descriptors = bytearray(), list[int]()
-        try:
-            while not line.endswith(b"\n"):
-                piece, came, _, _ = socket.recv_fds(self._child.socket, _MAX_LINE, 1)
-                line, descriptors = line + piece, descriptors + came
-                if not piece or len(line) > _MAX_LINE:
-                    raise EngineUnavailable("the engine's child ended")
-            found = json.loads(line)
-        except (OSError, ValueError):
-            raise EngineUnavailable("the engine's child does not speak as it should") from None
+        with contextlib.ExitStack() as otherwise:
+            otherwise.callback(_close, descriptors)
+            try:
+                while not line.endswith(b"\n"):
+                    piece, came, _, _ = socket.recv_fds(self._child.socket, _MAX_LINE, 1)
+                    line += piece
+                    descriptors += came
+                    if not piece or len(line) > _MAX_LINE:
+                        raise EngineUnavailable("the engine's child ended")
+                found = json.loads(line)
+            except (OSError, ValueError, RecursionError):
+                raise EngineUnavailable("the engine's child does not speak as it should") from None
+            otherwise.pop_all()
         return (found if isinstance(found, dict) else {}), descriptors
+
+
+def _close_answered(asking: asyncio.Task[tuple[dict[str, Any], list[int]]]) -> None:
+    if not asking.cancelled() and asking.exception() is None:
+        _close(asking.result()[1])
+
+
+def _close(descriptors: Iterable[int]) -> None:
+    for descriptor in descriptors:
+        os.close(descriptor)

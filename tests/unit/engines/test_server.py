@@ -3,7 +3,9 @@
 import asyncio
 import json
 import os
+import socket
 import sys
+import threading
 from contextlib import asynccontextmanager
 from pathlib import Path
 
@@ -161,6 +163,79 @@ def test_a_server_that_never_answers_is_unavailable_in_time():
                 pass
 
     asyncio.run(story())
+
+
+class Answering:
+    """Stands where a child stands: each time it is asked, and the test says `go`, it answers with a connection, and `told`."""
+
+    def __init__(self, *told: bytes) -> None:
+        self.socket, self._other = socket.socketpair()
+        self.asked, self.go = threading.Semaphore(0), threading.Semaphore(0)
+        self.ends: list[socket.socket] = []
+        self._told = told
+        self._thread = threading.Thread(target=self._run, daemon=True)
+        self._thread.start()
+
+    def _run(self) -> None:
+        told = list(self._told)
+        while self._other.recv(1 << 16):
+            self.asked.release()
+            self.go.acquire()
+            ours, theirs = socket.socketpair()
+            ours.settimeout(5)
+            self.ends.append(ours)
+            socket.send_fds(self._other, [told.pop(0) if told else b"{}\n"], [theirs.fileno()])
+            theirs.close()
+
+    def kill(self) -> None:
+        self.socket.close()
+        self.go.release()
+        self._thread.join()
+        for each in (*self.ends, self._other):
+            each.close()
+
+
+def test_a_connection_that_comes_after_its_request_was_called_off_is_closed():
+    child = Answering()
+
+    async def story() -> None:
+        engine = ServerProcess(COMMAND, profile="development", spawn=lambda *_: child)
+        engine.spawn()
+        asking = asyncio.create_task(engine._connect())
+        await asyncio.to_thread(child.asked.acquire)
+        asking.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await asking
+        child.go.release()
+        child.go.release()
+        with await engine._connect() as kept:
+            called_off, waited_for = child.ends
+            assert await asyncio.to_thread(called_off.recv, 1) == b"", "nobody holds its other end"
+            kept.sendall(b"x")
+            assert waited_for.recv(1) == b"x"
+
+    try:
+        asyncio.run(story())
+    finally:
+        child.kill()
+
+
+@pytest.mark.parametrize("told", [b"no JSON\n", b"[" * 60_000 + b"\n"], ids=["text", "too deep"])
+def test_what_comes_with_a_strange_answer_is_closed(told):
+    child = Answering(told)
+
+    async def story() -> None:
+        engine = ServerProcess(COMMAND, profile="development", spawn=lambda *_: child)
+        engine.spawn()
+        child.go.release()
+        with pytest.raises(EngineUnavailable):
+            await engine._connect()
+        assert child.ends[0].recv(1) == b""
+
+    try:
+        asyncio.run(story())
+    finally:
+        child.kill()
 
 
 def test_more_files_than_fit_are_refused():
