@@ -134,6 +134,33 @@ def test_another_model_takes_the_place_of_the_first_and_everybody_can_tell(scene
     assert scene.leaves().count("release") == 1
 
 
+def test_one_of_two_names_for_the_same_model_goes_on_with_another(scene):
+    scene.admit(scene.first, scene.second)
+    served, tags = Served(scene.world, EchoEngine(), {}), ["model", "model"]
+    models = [Model({"name": name}, scene.engine) for name in ("a", "b")]
+
+    def inputs():
+        return [scene.world.opener(tag) for tag in tags]
+
+    workload = InferenceWorkload.of(models, front("127.0.0.1", 0, served._serves))
+    served._options |= {"workload": workload, "inputs": inputs(), "again": inputs}
+    served.start()
+    try:
+        assert served.url, served.error
+        client = scene.world.client(served.url)
+        client.ask("x", model="a")
+        tags[0] = "second"
+        served.loop.call_soon_threadsafe(served.worker.look_again)
+        until(lambda: len(scene.engines) == 3 and any(engine.killed for engine in scene.engines))
+        assert client.verify().bundle.evidence.artifacts == (scene.first, scene.first, scene.second)
+        for name, model in (("a", scene.second), ("b", scene.first)):
+            client.ask("x", model=name)
+            assert receipt(client)["model"] == model
+    finally:
+        served.stop()
+    assert served.error is None
+
+
 def test_it_is_measured_before_its_key_is_asked_for(scene, monkeypatch):
     order, measure, renew = [], Attester.measure, type(scene.world.broker_client()).renew
     monkeypatch.setattr(Attester, "measure", lambda self, event: (order.append(event), measure(self, event))[1])

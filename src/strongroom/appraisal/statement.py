@@ -83,15 +83,18 @@ def _check_events(evidence: Evidence, kind: Kind, claims: Claims, *, bound: bool
 
 
 def _says_what_is_stated(evidence: Evidence, kind: Kind) -> bool:
-    """The statement's events come first, whole and in their order; then nothing but artifacts, each once."""
+    """The statement's events come first, whole and in their order; then nothing but further artifacts, each once.
+
+    The statement itself may name one artifact twice: a worker may serve it under two names.
+    """
     stated, later = events_of(evidence.statement), evidence.later
     if evidence.events[: len(stated)] != stated:
         return False
     if not later:
         return True
-    opened = [event.value for event in evidence.events if event.name == ARTIFACT]
     artifacts = all(event.name == ARTIFACT and is_digest(event.value) for event in later)
-    return kind.runtime is not None and artifacts and len(set(opened)) == len(opened)
+    opened = {event.value for event in later} - set(evidence.statement.artifacts)
+    return kind.runtime is not None and artifacts and len(opened) == len(later)
 
 
 def check_wanted(evidence: Evidence, policy: Policy) -> list[Check]:

@@ -127,6 +127,23 @@ def test_nothing_is_opened_twice(case, with_policy):
     assert require(case.judge(case.prove(later=[first]), policy=anything)), "a worker measures it once"
 
 
+def test_an_artifact_under_two_names_from_the_start_leaves_later_ones_as_they_are(case, with_policy):
+    """Each event is in the register all the same, and of those that come later each is still there once."""
+    anything = with_policy(artifacts=Requirement(any="a test"))
+    first, other = (Event("artifact", value) for value in (case.statement.artifacts[0], OTHER))
+    statement = replace(case.statement, artifacts=case.statement.artifacts * 2)
+
+    def prove(*later, **how):
+        return case.prove(statement=statement, later=later, **how)
+
+    assert case.judge(prove(), policy=anything).accepted
+    assert case.judge(prove(other), policy=anything).accepted
+    for later in ([first], [other, first], [other, other]):
+        assert case.failed(prove(*later, once=False), policy=anything) == {"statement.events"}
+    said = prove(other, measured=case.statement)
+    assert "statement.events" in case.failed(said, policy=anything), "one that was measured once was not opened twice"
+
+
 @pytest.mark.parametrize(
     "change",
     [
