@@ -17,7 +17,18 @@ from world import IMAGE, EchoEngine, Served, World, world
 
 from strongroom.appraisal.policies import sign_policy
 from strongroom.crypto.signatures import generate_p256
-from strongroom.errors import AppraisalRefused, ReceiptInvalid, ReleaseRefused, StrongroomError, UsageError
+from strongroom.errors import (
+    AppraisalRefused,
+    GrantInvalid,
+    LeaseEnded,
+    LogInvalid,
+    MalformedRecord,
+    ReceiptInvalid,
+    ReleaseRefused,
+    SignatureInvalid,
+    StrongroomError,
+    UsageError,
+)
 from strongroom.receipts.receipt import Issuer
 from strongroom.records.evidence import Event
 from strongroom.records.policy import Requirement
@@ -25,11 +36,13 @@ from strongroom.records.release import (
     PURPOSE_RELEASE,
     ExtensionRequest,
     KeyRequest,
+    ReleaseAnswer,
     ReleaseRequest,
     Use,
     renewal_purpose,
 )
 from strongroom.records.worker import Statement
+from strongroom.release.client import BrokerClient
 from strongroom.services.gateway import front
 from strongroom.worker.attester import Attester
 from strongroom.worker.keys import WorkerKeys
@@ -221,6 +234,59 @@ def test_nothing_is_measured_of_what_is_no_artifact_of_the_owner(scene):
         assert client.verify().bundle.evidence.later == ()
     assert served.error is None
     assert [text.partition(":")[0] for text in said[:3]] == ["not exchanged", "not exchanged", "nothing new to open"]
+
+
+def extensions(monkeypatch, act) -> None:
+    """An extension meets `act`; renewals go on as they were."""
+    renew = BrokerClient.renew
+    monkeypatch.setattr(
+        BrokerClient,
+        "renew",
+        lambda self, asked: act(self, asked) if isinstance(asked, ExtensionRequest) else renew(self, asked),
+    )
+
+
+def nowhere(client, asked):
+    """As a broker of the version before answers."""
+    return client.post(f"/v1/leases/{asked.lease_id}/unheard-of", asked, ReleaseAnswer)
+
+
+def fails(kind):
+    def act(_client, _asked):
+        raise kind("so it was")
+
+    return act
+
+
+@pytest.mark.parametrize(
+    "act", [nowhere, fails(SignatureInvalid), fails(MalformedRecord)], ids=["no such path", "signature", "malformed"]
+)
+def test_an_extension_that_fails_leaves_the_worker_as_it_was(scene, monkeypatch, act):
+    scene.admit(scene.first, scene.second)
+    extensions(monkeypatch, act)
+    said = []
+    with scene.serving() as served:
+        served.worker._report = lambda _, text: said.append(text)
+        scene.look(served, "second")
+        until(lambda: said)
+        before = scene.leaves().count("renewal")
+        until(lambda: scene.leaves().count("renewal") > before)
+        client = scene.world.client(served.url)
+        client.ask("x")
+        assert receipt(client)["model"] == scene.first
+    assert said[0].startswith("not exchanged")
+    assert served.error is None
+
+
+@pytest.mark.parametrize("kind", [LeaseEnded, LogInvalid, GrantInvalid])
+def test_an_extension_that_shows_the_lease_or_the_broker_to_be_gone_ends_the_worker(scene, monkeypatch, kind):
+    scene.admit(scene.first, scene.second)
+    extensions(monkeypatch, fails(kind))
+    with scene.serving() as served:
+        scene.look(served, "second")
+        assert served.ended()
+    assert type(served.error) is kind
+    assert served.states[-1] is State.WIPED
 
 
 class Gated(EchoEngine):

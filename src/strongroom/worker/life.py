@@ -18,7 +18,6 @@ from typing import TypeVar
 
 from strongroom.crypto import merkle
 from strongroom.errors import (
-    AppraisalRefused,
     GrantInvalid,
     LeaseEnded,
     LogInvalid,
@@ -54,6 +53,8 @@ from strongroom.worker.lease import BootClock, Term, boot_clock
 from strongroom.worker.workload import Session, Workload
 
 LAST_RECEIPTS_SECONDS = 5.0
+_NEVER_OF_AN_EXTENSION = (LeaseEnded, LogInvalid, GrantInvalid)
+"""What ends a worker also where it asked for more than its lease: the lease's end, and a broker that is not what it should be."""
 T = TypeVar("T")
 
 
@@ -122,7 +123,7 @@ class Worker:
         self._later = Later(inputs, again)
         self._term = Term(0.0, 0)
         self._unanswered: Asked | None = None
-        self._behind = False
+        self._behind = self._extending = False
 
     def stop(self) -> None:
         """Ask for an orderly end: drain, wipe, stop."""
@@ -274,10 +275,10 @@ class Worker:
             except (Unavailable, TimeoutError):
                 await asyncio.sleep(self._term.until_retry(self._boot()))
                 continue
-            except (AppraisalRefused, ReleaseRefused) as error:
-                if isinstance(error, LeaseEnded) or not self._later.keys:
+            except StrongroomError as error:
+                if not self._extending or isinstance(error, _NEVER_OF_AN_EXTENSION):
                     raise
-                self._later.refused(error)  # the next renewal says whether this worker goes on
+                self._later.refused(error)  # the next plain renewal says whether this worker goes on
                 continue
             self._term = Term(asked.at, answer.lease_seconds)
             session.release = dataclasses.replace(
@@ -292,6 +293,7 @@ class Worker:
 
     def _renew(self, session: Session) -> tuple[Asked, ReleaseAnswer]:
         """The answer, and what it answers."""
+        self._extending = False
         if self._unanswered is not None:
             try:
                 return self._send(self._unanswered)
@@ -311,7 +313,7 @@ class Worker:
 
     def _send(self, asked: Asked) -> tuple[Asked, ReleaseAnswer]:
         """Remembered until it is answered, by whatever."""
-        self._unanswered = asked
+        self._unanswered, self._extending = asked, isinstance(asked.request, ExtensionRequest)
         try:
             answer = self._broker.renew(asked.request)
         except Unavailable:
