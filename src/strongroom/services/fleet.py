@@ -267,11 +267,11 @@ def _count(told: Any, name: str) -> int:
 
 
 async def _models(member: Member) -> tuple[str, ...]:
-    """The names that a worker gives its models: hints for people and clients, bounded."""
+    """The names that a worker gives its models: hints for people and clients, bounded; what cannot be printed is no name."""
     _, told = await _get(member, "/v1/models")
     data = told.get("data") if isinstance(told, dict) else None
     named = [item.get("id") for item in data if isinstance(item, dict)] if isinstance(data, list) else []
-    return tuple(name[:256] for name in named[:MAX_MODELS] if isinstance(name, str))
+    return tuple(name[:256] for name in named[:MAX_MODELS] if isinstance(name, str) and name.isprintable())
 
 
 async def _get(member: Member, path: str) -> tuple[int, Any]:

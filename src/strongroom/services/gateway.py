@@ -140,7 +140,7 @@ class Gateway:
         def generate(operation: str, translated: Mapping[str, Any]) -> AsyncGenerator[bytes]:
             return self._workload.generate(model, asked.get("model"), operation, translated, whose)
 
-        generating = generate if caller is None else caller.through(generate)
+        generating = generate if caller is None else caller.through(generate, int(model.settings.get("context", 0)))
         place = caller.steering.adapter if caller is not None else None
         applied = model.beside.applied(form.operation, place)
         told = self._workload, self._session, model, form, asked, body, generating

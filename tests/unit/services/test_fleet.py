@@ -1,18 +1,23 @@
 """Whom a fleet picks, and how it stands to workers; no network but where a test opens one."""
 
+import asyncio
+import json
 import secrets
 from collections import Counter
 from dataclasses import dataclass
 from types import SimpleNamespace
 from typing import Any
 
+import httpx2
 import pytest
 
 from strongroom.errors import UsageError
+from strongroom.records import codec
 from strongroom.records.digest import digest_bytes
+from strongroom.records.fleet import FleetEntry, FleetRecord
 from strongroom.services import fleet as fleets
 from strongroom.services.door import STICKY_SECONDS, Sticky
-from strongroom.services.fleet import Fleet, Member, Standing
+from strongroom.services.fleet import Fleet, Member, Standing, _models
 
 
 @dataclass
@@ -108,6 +113,16 @@ def test_what_is_no_address_of_a_worker_is_refused(fleet, url):
 @pytest.mark.parametrize("told", [None, [], {}, {"slots": True}, {"slots": -1}, {"slots": "4"}, {"slots": 1 << 30}])
 def test_what_a_worker_says_of_its_load_is_judged(told):
     assert fleets._count(told, "slots") == 0
+
+
+def test_only_names_that_can_be_written_are_kept_of_what_a_worker_says():
+    """A lone surrogate is text to JSON, and no record could hold it."""
+    said = json.dumps({"data": [{"id": name} for name in ("a", "\ud800", "b\x00", "\u00e9t\u00e9", 1)]}).encode()
+    network = httpx2.MockTransport(lambda _: httpx2.Response(200, stream=httpx2.ByteStream(said)))
+    member = Member("http://w", SimpleNamespace(network=lambda: network), True, 0.0)  # type: ignore[arg-type]
+    names = asyncio.run(_models(member))
+    assert names == ("a", "\u00e9t\u00e9")
+    codec.encode(FleetRecord((FleetEntry("sha256:" + "a" * 64, "sha256:" + "b" * 64, names, 1, 1),), 1))
 
 
 def caller(host: str) -> Any:

@@ -167,6 +167,7 @@ def test_two_users_at_once_are_answered_one_after_the_other(made, served):
 
 def test_a_full_queue_is_an_honest_503(made):
     with made.serving(EchoEngine(), queue=0) as served:
+        served.worker._workload.models[0].line._running = 1  # the one slot is taken
         answer = sealed(made, served).post("/v1/chat/completions", json=CHAT)
     assert answer.status_code == 503
 
@@ -298,6 +299,7 @@ def test_two_models_answer_under_their_names_and_the_receipt_says_which(tmp_path
 
 def test_a_full_queue_and_a_client_with_its_share_are_told_when_to_come_back(made):
     with made.serving(EchoEngine(), queue=0) as served:
+        served.worker._workload.models[0].line._running = 1  # the one slot is taken
         answer = sealed(made, served).post("/v1/messages", json={**CHAT, "max_tokens": 1})
         assert answer.status_code == 503
         assert int(answer.headers["retry-after"]) >= 1

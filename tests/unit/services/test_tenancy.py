@@ -527,7 +527,12 @@ def test_names_and_secrets_cannot_be_shifted_into_each_other():
 
 
 def charged(
-    chunks: list[bytes], request: dict[str, Any], *, leave: bool = False, error: Exception | None = None
+    chunks: list[bytes],
+    request: dict[str, Any],
+    *,
+    leave: bool = False,
+    error: Exception | None = None,
+    operation: str = "completions",
 ) -> int:
     spent: list[int] = []
     seen: list[dict[str, Any]] = []
@@ -541,7 +546,7 @@ def charged(
 
     async def story() -> None:
         caller = Caller("acme", Steering("salt"), None, spent.append)
-        answer = caller.through(generate)("completions", request)
+        answer = caller.through(generate, 512)(operation, request)
         try:
             async for _ in answer:
                 if leave:
@@ -563,7 +568,12 @@ def test_an_answer_is_charged_once_by_what_the_engine_says_and_by_estimate_where
     assert charged([b"{}", b"{}"], {}, error=EngineUnavailable("gone")) == 2
     assert charged([b"{}", b"{}", usage], {"stream": True, "x": "y" * 400}, leave=True) > 100
     assert charged([usage], {"max_tokens": 50}, leave=True) == 12
-    assert charged([b"{}"], {"max_tokens": 50}, leave=True) > 50
+    assert 50 < charged([b"{}"], {"max_tokens": 50}, leave=True) < 100
+    assert 50 < charged([b"{}"], {"max_completion_tokens": 50}, leave=True) < 100
+    assert 90 < charged([b"{}"], {"max_tokens": 50, "max_completion_tokens": 90}, leave=True) < 120
+    for nothing in ({}, {"max_tokens": None}, {"max_tokens": -1}, {"max_completion_tokens": True}):
+        assert charged([b"{}"], nothing, leave=True) >= 512, "all that the model can make"
+    assert charged([b"{}"], {"input": "x"}, leave=True, operation="embeddings") < 100
 
 
 def test_time_is_the_worlds_unless_a_test_says_otherwise(tenants: Tenants):

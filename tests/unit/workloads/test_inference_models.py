@@ -2,6 +2,7 @@
 
 import asyncio
 import os
+import threading
 from collections import deque
 from collections.abc import AsyncGenerator, Mapping
 from contextlib import asynccontextmanager
@@ -301,6 +302,54 @@ def test_whoever_gives_up_while_a_model_loads_harms_nobody(sealed):
             assert sum(model.up for model in workload.models) == 1
 
     asyncio.run(story())
+
+
+def test_whoever_gives_up_while_a_model_is_put_down_lets_nobody_load_before_its_memory_is_back():
+    happened, ending, go = [], threading.Event(), threading.Event()
+
+    class Slow:
+        def kill(self) -> None:
+            ending.set()
+            go.wait(20)
+            happened.append("memory is back")
+
+        async def wait(self) -> None:
+            await asyncio.Event().wait()
+
+    class Light(Model):
+        async def bring_up(self) -> None:  # type: ignore[override]
+            happened.append(self.name)
+            self.attach(Slow())  # type: ignore[arg-type]
+
+    async def story() -> None:
+        models = [Light({"name": name}, Slow) for name in "abc"]  # type: ignore[arg-type]
+        for model in models:
+            model.takes_turns()
+        room = Room(models, 1)
+
+        async def use(model: Model) -> None:
+            async with room.use(model):
+                pass
+
+        await use(models[0])
+        gives_up = asyncio.create_task(use(models[1]))
+        await asyncio.to_thread(ending.wait)
+        gives_up.cancel()
+        third = asyncio.create_task(use(models[2]))
+        for _ in range(5):
+            await asyncio.sleep(0)
+        assert happened == ["a"]
+        go.set()
+        await asyncio.gather(gives_up, third, return_exceptions=True)
+        assert gives_up.cancelled()
+        assert happened == ["a", "memory is back", "c"]
+        for model in models:
+            model.stop()
+
+    try:
+        asyncio.run(story())
+    finally:
+        go.set()
 
 
 def test_wiped_means_no_engine_no_plaintext_and_no_key(sealed):

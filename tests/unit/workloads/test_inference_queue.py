@@ -12,6 +12,27 @@ class Clock:
         return self.now
 
 
+@pytest.mark.parametrize(("slots", "room"), [(1, 0), (4, 0), (2, 3)])
+def test_all_turns_are_given_also_where_nobody_may_wait(slots, room):
+    async def story() -> None:
+        line, leave = Line(slots, room), asyncio.Event()
+
+        async def one() -> None:
+            async with line.turn():
+                await leave.wait()
+
+        running = [asyncio.create_task(one()) for _ in range(slots + room)]
+        await asyncio.sleep(0)
+        assert (line.running, line.waiting) == (slots, room)
+        with pytest.raises(Full):
+            line.check()
+        leave.set()
+        await asyncio.gather(*running)
+        line.check()
+
+    asyncio.run(story())
+
+
 def test_who_wants_to_be_alone_waits_for_all_before_and_lets_go_of_what_it_has_if_it_gives_up():
     async def story() -> None:
         line, leave = Line(2, 2), asyncio.Event()

@@ -24,6 +24,7 @@ from strongroom.workloads.inference.answers import Generate, usage_of
 SCOPE = "strongroom.tenant"
 """The member of an ASGI scope that holds the `Caller`."""
 _BYTES_PER_TOKEN = 4
+_ANSWERING = frozenset({"chat.completions", "completions"})
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,8 +36,8 @@ class Caller:
     namespace: bytes | None
     spend: Callable[[int], None]
 
-    def through(self, generate: Generate) -> Generate:
-        """`generate` for this caller: steered, and charged for whatever comes of it."""
+    def through(self, generate: Generate, context: int = 0) -> Generate:
+        """`generate` for this caller: steered, and charged for whatever comes of it. `context` is the model's, in tokens; 0: unknown."""
 
         async def steered(operation: str, request: Mapping[str, Any]) -> AsyncGenerator[bytes]:
             used, pieces = 0, 0
@@ -51,7 +52,7 @@ class Caller:
                 used = used or pieces
                 raise
             except BaseException:  # whoever asked went away, and the engine perhaps goes on
-                used = used or _estimate(request, pieces)
+                used = used or _estimate(operation, request, pieces, context)
                 raise
             finally:
                 self.spend(used or pieces)
@@ -59,9 +60,12 @@ class Caller:
         return steered
 
 
-def _estimate(request: Mapping[str, Any], pieces: int) -> int:
-    limit = request.get("max_tokens")
-    made = limit if not request.get("stream") and type(limit) is int and limit > 0 else pieces
+def _estimate(operation: str, request: Mapping[str, Any], pieces: int, context: int) -> int:
+    """Where no limit was set, the model's context is one."""
+    made = pieces
+    if operation in _ANSWERING and not request.get("stream"):
+        limits = [request.get(name) for name in ("max_tokens", "max_completion_tokens")]
+        made = max((limit for limit in limits if type(limit) is int and limit > 0), default=max(pieces, context))
     return made + len(json.dumps(request)) // _BYTES_PER_TOKEN
 
 

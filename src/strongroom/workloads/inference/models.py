@@ -16,7 +16,7 @@ import contextlib
 import math
 import time
 from collections import deque
-from collections.abc import AsyncGenerator, AsyncIterator, Callable, Mapping, Sequence
+from collections.abc import AsyncGenerator, AsyncIterator, Callable, Coroutine, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol, runtime_checkable
 
@@ -335,13 +335,18 @@ class Room:
         while sum(other.up for other in self._models) >= self._places:
             idle = [other for other in self._models if other.up and not other.users]
             if idle:
-                await min(idle, key=lambda other: other.used).put_down()
+                await _whole(min(idle, key=lambda other: other.used).put_down())
                 continue
             self._left.clear()
             await self._left.wait()
-        loading = asyncio.create_task(model.bring_up())
-        try:
-            await asyncio.shield(loading)
-        except asyncio.CancelledError:  # whoever asked is gone; nobody passes the door while something loads
-            await asyncio.gather(loading, return_exceptions=True)
-            raise
+        await _whole(model.bring_up())
+
+
+async def _whole(work: Coroutine[Any, Any, object]) -> None:
+    """`work`, to its end also where whoever asked is gone: nobody passes the door while something loads or is put down."""
+    working = asyncio.create_task(work)
+    try:
+        await asyncio.shield(working)
+    except asyncio.CancelledError:
+        await asyncio.gather(working, return_exceptions=True)
+        raise

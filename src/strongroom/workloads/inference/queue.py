@@ -80,7 +80,7 @@ class Line:
         """Raises `Full`, or `TooMany` for a named client; else there is room now."""
         if whose is not None and self._held[whose] >= max(1, (self.slots + self.room) // 2):
             raise TooMany("this client has as many requests here as it may", self.retry_after)
-        if self._waiting >= self.room:
+        if self._running + self._waiting >= self.slots + self.room:
             raise Full("the worker's queue is full", self.retry_after)
 
     @contextlib.asynccontextmanager
