@@ -25,6 +25,7 @@ from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.hazmat.primitives.hashes import SHA256
 
+from strongroom.crypto.schemes import UNPARSABLE
 from strongroom.errors import TlsKeyMismatch
 from strongroom.records.digest import Digest, digest_bytes
 
@@ -80,7 +81,7 @@ def spki_digest(certificate: bytes) -> Digest:
     try:
         key = x509.load_der_x509_certificate(certificate).public_key()
         encoded = key.public_bytes(serialization.Encoding.DER, serialization.PublicFormat.SubjectPublicKeyInfo)
-    except (ValueError, TypeError, AttributeError) as error:
+    except (*UNPARSABLE, AttributeError) as error:
         raise TlsKeyMismatch("a certificate without a key that anybody could have vouched for") from error
     return digest_bytes(encoded)
 

@@ -137,3 +137,11 @@ def test_the_digest_is_that_of_the_subject_public_key_info():
 def test_what_is_no_certificate_is_a_mismatch(certificate: bytes):
     with pytest.raises(TlsKeyMismatch):
         pinning.spki_digest(certificate)
+
+
+def test_a_certificate_of_a_version_that_there_is_not_is_a_mismatch():
+    good = TlsKey.generate(now=NOW, not_after=NOW + 60).certificate
+    version_3 = bytes.fromhex("a003020102")
+    assert good.count(version_3) == 1
+    with pytest.raises(TlsKeyMismatch):
+        pinning.spki_digest(good.replace(version_3, bytes.fromhex("a003020104")))
