@@ -336,15 +336,11 @@ class Launcher:
         return self._expected
 
     def _status(self, journal: Journal) -> Status:
-        running = self._running(journal) if journal.state in {*RUNNING, State.DRAINING, State.FAILED} else None
-        if (
-            running is None
-            and journal.state in {State.PLANNED, State.DRAINING, State.FAILED}
-            and _plan_of(journal) is not None
-        ):
-            running = self.driver.find(
-                self.spec, self._staged
-            )  # of a start that failed half-way, or that nobody wrote down
+        ending = journal.state in {State.DRAINING, State.FAILED}
+        running = self._running(journal) if ending or journal.state in RUNNING else None
+        if running is None and (ending or journal.state is State.PLANNED) and _plan_of(journal) is not None:
+            # of a start that failed half-way, or that nobody wrote down
+            running = self.driver.find(self.spec, self._staged)
         alive = None if running is None else self.driver.alive(running)
         return Status(journal.entries, running, alive)
 

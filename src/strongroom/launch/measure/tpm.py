@@ -46,8 +46,7 @@ def pcrs(
     uefi.handed_over(chain, "pcr9", spec, files)
     uefi.leaving(chain, "pcr5")
     for register, value in firmware.observed.items():
-        if (
-            register in chain.unknown and len(value) == 2 * hashlib.new(bank).digest_size
-        ):  # of another bank it says nothing
+        of_this_bank = len(value) == 2 * hashlib.new(bank).digest_size
+        if of_this_bank and register in chain.unknown:
             chain.fix(register, value)
     return chain.finish("tpm", UNTOUCHED)
