@@ -44,7 +44,7 @@ check: $(VENV)/.test
 	$(BIN)/lint-imports
 
 unit: $(VENV)/.test
-	$(BIN)/pytest -n $(WORKERS) --dist loadgroup $(ARGS)
+	$(BIN)/pytest -n $(WORKERS) $(ARGS)
 
 faults: $(VENV)/.test  ## what takes minutes: the broker killed 200 times under load
 	$(BIN)/pytest -n 0 -m slow $(ARGS)

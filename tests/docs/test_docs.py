@@ -183,7 +183,6 @@ def generator():
 
 
 @pytest.mark.needs("model")
-@pytest.mark.xdist_group("documentation")
 @pytest.mark.parametrize("page", [page for page in PAGES if runnable(page)], ids=name_of)
 def test_every_example_of_a_page_runs(page, request, clean_up):
     text = page.read_text(encoding="utf-8")
@@ -199,7 +198,6 @@ def test_every_example_of_a_page_runs(page, request, clean_up):
 
 
 @pytest.mark.needs("model")
-@pytest.mark.xdist_group("documentation")
 @pytest.mark.parametrize("example", EXAMPLES, ids=name_of)
 def test_every_example_program_runs(example, live, clean_up):
     shell = Shell(clean_up, live)

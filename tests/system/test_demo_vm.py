@@ -23,7 +23,6 @@ NAMED = {
 
 @pytest.mark.slow
 @pytest.mark.timeout(PATIENCE + 60)
-@pytest.mark.xdist_group("machines")
 @pytest.mark.needs(
     "make", "apt-get", "qemu-system-x86_64", "swtpm", "swtpm_setup", "mformat", "busybox", "docker-registry", "model"
 )

@@ -42,7 +42,6 @@ from strongroom.records.digest import digest_bytes
 from strongroom.records.launched import State
 from strongroom.records.reference import Reference
 
-pytestmark = pytest.mark.xdist_group("machines")  # one emulated machine at a time, beside everything else
 SIGNER = fingerprint(KEY.public_key())
 PATIENCE = 240.0
 REGISTERS = 4

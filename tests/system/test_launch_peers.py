@@ -36,7 +36,6 @@ from strongroom.records.launch import Boot, Device, LaunchSpec, Machine
 from strongroom.tee.eventlog import Style, inputs, parse_log
 from strongroom_sim import images
 
-pytestmark = pytest.mark.xdist_group("machines")  # one emulated machine at a time, beside everything else
 LINE = "console=ttyS0 quiet panic=-1"
 MEASURE = shutil.which("systemd-measure", path="/lib/systemd:/usr/lib/systemd")
 DEBIAN_OVMF = "7473d3f1598af695cdfec48762342c0fc96327be"

@@ -32,7 +32,6 @@ from strongroom.launch.spec import read_images
 from strongroom.records.digest import digest_bytes
 from strongroom.records.launch import Boot, Device, Firmware, LaunchSpec, Machine, PinnedFile
 
-pytestmark = pytest.mark.xdist_group("machines")  # one emulated machine at a time, beside everything else
 ROOT = Path(__file__).resolve().parents[2]
 FIRMWARE = (("OVMF_CODE.fd", "OVMF_VARS.fd"), ("OVMF_CODE_4M.fd", "OVMF_VARS_4M.fd"))
 PATIENCE = 600
