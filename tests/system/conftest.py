@@ -1,6 +1,6 @@
 """The estates and the libvirt of the system tests."""
 
-from domains import libvirt
+from domains import libvirt, libvirts_modules
 from estates import estate, new_estate
 
-__all__ = ["estate", "libvirt", "new_estate"]
+__all__ = ["estate", "libvirt", "libvirts_modules", "new_estate"]
