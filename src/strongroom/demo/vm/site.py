@@ -107,10 +107,6 @@ class Site:
             shutil.copyfile(path, self.host / "logs" / Path(path).name)
         return launcher.down()
 
-    def searched(self) -> list[Path]:
-        """All that the operator has."""
-        return [self.host]
-
     # --- the owner ---------------------------------------------------------------------------------------------------
 
     def start_broker(self) -> None:

@@ -260,7 +260,7 @@ class Story(Teller):
             control, _ = hunt(self._canaries[:2], [made.owner])
             if len({sighting.canary for sighting in control}) != len(self._canaries[:2]):
                 raise Refused("the search does not even find what the owner has in the clear")
-            self.told.found, searched = hunt(self._canaries, made.searched())
+            self.told.found, searched = hunt(self._canaries, [made.host])
             fact(f"{searched / 1e6:.0f} MB searched for {self.told.planted} canaries: {len(self.told.found)} found")
             for sighting in self.told.found:
                 fact(f"FOUND {sighting.canary} in {sighting.file}")

@@ -36,7 +36,7 @@ def staged_place(spec: LaunchSpec, place: Place) -> Place:
             f"{str(state)!r} is no name for a machine's folder", remedy="Choose one in UTF-8, without commas."
         )
     for path in place.disks:
-        if path.resolve().is_relative_to(state.resolve()):
+        if Path(os.path.realpath(path)).is_relative_to(os.path.realpath(state)):
             raise UsageError(
                 f"{path} lies in the machine's own folder, which is wiped",
                 remedy="Move the disk, or choose another folder.",

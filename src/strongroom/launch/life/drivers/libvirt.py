@@ -23,6 +23,7 @@ from strongroom.launch.libvirt import OURS, Dialect, domain
 from strongroom.launch.life import processes
 from strongroom.launch.life.drivers import chips
 from strongroom.launch.life.drivers.qemu import require_version
+from strongroom.launch.life.files import make_folder
 from strongroom.launch.place import Place
 from strongroom.records.launch import LaunchSpec
 from strongroom.records.launched import Running
@@ -186,6 +187,7 @@ class Libvirt:
         """The library and a connection; what libvirt raises becomes `HypervisorUnavailable`."""
         try:
             import libvirt
+            import libvirt_qemu  # noqa: F401 (looked for before anything is defined, not when a port is forwarded)
         except ImportError:
             raise HypervisorUnavailable(
                 "libvirt's Python API is missing",
@@ -211,8 +213,8 @@ def _launch_of(xml: str) -> tuple[str | None, str | None]:
 def _chip(domain_id: str) -> Path:
     """The new folder in which libvirt will find a chip of this domain, and make none; it hands its files to the chip's account."""
     folder = TPMS / domain_id / "tpm2"
-    folder.parent.mkdir(mode=TRAVERSABLE)
-    folder.mkdir(mode=0o700)
+    make_folder(folder.parent, mode=TRAVERSABLE)
+    make_folder(folder)
     return folder
 
 
